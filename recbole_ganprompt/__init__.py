@@ -1,0 +1,15 @@
+"""GANPrompt and language-model baselines as a plugin for RecBole 1.2.1.
+
+Importing this package is enough: RecBole's own functions then know its models. Nothing changes
+for models that are RecBole's own, and importing twice, or after RecBole, is the same as once.
+"""
+
+from recbole_ganprompt import compat
+
+compat.apply()
+
+from recbole_ganprompt import plugin  # noqa: E402 -- RecBole can only be imported after compat
+
+plugin.register()
+
+__version__ = "0.1.0"

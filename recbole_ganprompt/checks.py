@@ -1,0 +1,96 @@
+"""What values a key accepts.
+
+``CHECKS`` maps a key to what it must be, in words, and a test of the value. A key without an
+entry takes anything. To add one: ``CHECKS["lora_rank"] = positive_integer``.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+
+Check = tuple[str, Callable[[object], bool]]
+
+
+def _integer(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def choice(*names) -> Check:
+    """One of the given values."""
+    return f"one of {', '.join(map(str, names))}", lambda value: value in names
+
+
+def optional(check: Check) -> Check:
+    """None, or what ``check`` accepts."""
+    meaning, accepts = check
+    return f"{meaning} or none", lambda value: value is None or accepts(value)
+
+
+def several(check: Check) -> Check:
+    """One value that ``check`` accepts, or a list of such."""
+    meaning, accepts = check
+
+    def each(value):
+        many = value if isinstance(value, (list, tuple)) else [value]
+        return bool(many) and all(accepts(one) for one in many)
+
+    return f"{meaning} or a list of such", each
+
+
+positive_integer: Check = ("a positive integer", lambda value: _integer(value) and value > 0)
+natural: Check = ("an integer of 0 or more", lambda value: _integer(value) and value >= 0)
+positive: Check = ("a number above 0", lambda value: _number(value) and value > 0)
+non_negative: Check = ("a number of 0 or more", lambda value: _number(value) and value >= 0)
+number: Check = ("a number", _number)
+fraction: Check = ("a number from 0 to below 1", lambda value: _number(value) and 0 <= value < 1)
+truth: Check = ("true or false", lambda value: isinstance(value, bool))
+text: Check = ("a text", lambda value: isinstance(value, str) and bool(value.strip()))
+
+CHECKS: dict[str, Check] = {
+    # Protocol
+    "protocol": choice("leave_one_out", "paper"),
+    "rating_threshold": optional(number),
+    "item_text": text,
+    "item_domain": text,
+    "MAX_ITEM_LIST_LENGTH": positive_integer,
+    "topk": several(positive_integer),
+    "valid_metric": text,
+    "metric_decimal_place": natural,
+    "repeatable": ("true, as sequential models need it", lambda value: value is True),
+    "seed": natural,
+    "candidate_seed": natural,
+    "reproducibility": truth,
+    "trust_checkpoint": truth,
+    "checkpoint_dir": text,
+    "data_path": text,
+    # Training
+    "epochs": positive_integer,
+    "train_batch_size": positive_integer,
+    "eval_batch_size": positive_integer,
+    "eval_step": positive_integer,
+    "stopping_step": natural,
+    "learning_rate": positive,
+    "weight_decay": non_negative,
+    # Sizes of RecBole's models
+    "embedding_size": positive_integer,
+    "hidden_size": positive_integer,
+    "inner_size": positive_integer,
+    "n_layers": positive_integer,
+    "n_heads": positive_integer,
+    "num_layers": positive_integer,
+    "mlp_hidden_size": several(positive_integer),
+    "dropout_prob": fraction,
+    "hidden_dropout_prob": fraction,
+    "attn_dropout_prob": fraction,
+}
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name most like ``name``, upper and lower case alike, or None where none is like it."""
+    folded = {known.casefold(): known for known in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else None

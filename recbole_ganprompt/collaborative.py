@@ -1,0 +1,173 @@
+"""A trained RecBole model as teacher: user vectors, item vectors and opinions (stage 0).
+
+The language model learns *how far* to trust the teacher from the teacher's opinions on training
+pairs. A teacher that was trained on those pairs is surer of them than it will ever be of a new pair,
+and would teach blind trust. So training opinions are cross-fitted over time: the teacher first trains
+without each user's last few training items, gives its opinions on those, and only then goes on to
+train on the whole training split. Like at test time, the opinions concern what comes after everything
+that it has seen.
+"""
+
+import numpy as np
+import torch
+from recbole.utils.argument_list import dataset_arguments
+
+from recbole_ganprompt.config import build_config
+from recbole_ganprompt.data.candidates import EvaluationSet
+from recbole_ganprompt.data.sequences import Sequences
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.evaluation.evaluator import interaction_of, score_candidates
+from recbole_ganprompt.model.all_positions import AllPositions
+from recbole_ganprompt.model.registry import model_class
+
+
+# What the teacher takes over from the run; its own training settings are its own file's.
+_SHARED = [
+    *dataset_arguments,
+    *("seed", "candidate_seed", "reproducibility", "checkpoint_dir", "data_path", "protocol"),
+    *("show_progress", "use_gpu", "gpu_id", "state", "rating_threshold", "item_text"),
+    *("metrics", "topk", "valid_metric", "metric_decimal_place", "eval_batch_size"),
+]
+
+
+def build_teacher_model(config, dataset):
+    """Make the untrained teacher that ``config`` asks for.
+
+    It shares the data, the protocol and the seed of the run; its own settings come from
+    ``properties/model/<teacher>.yaml`` and, over them, the dictionary ``teacher_config``.
+
+    Returns
+    -------
+    (model, config of the teacher)
+
+    Raises
+    ------
+    UserError
+        If RecBole has no such sequential model.
+    """
+    values = {key: config[key] for key in _SHARED if key in config}
+    values.update(eval_args={"mode": config["eval_args"]["mode"]})
+    values.update(config["teacher_config"] or {})
+    settings = build_config(config["teacher"], config["dataset"], config_dict=values)
+    model = model_class(config["teacher"])(settings, dataset).to(settings["device"])
+    return model, settings
+
+
+class Teacher:
+    """The view that the language model has of a trained sequential model.
+
+    Parameters
+    ----------
+    model : recbole SequentialRecommender
+    config : recbole Config
+    seed : int
+        Draws the items that opinions are measured against.
+
+    Raises
+    ------
+    UserError
+        If the model has no vector for each item.
+    """
+
+    REFERENCE_ITEMS = 256
+
+    def __init__(self, model, config, seed: int):
+        self.model = model
+        self.config = config
+        generator = np.random.default_rng([seed, 77])
+        count = min(self.REFERENCE_ITEMS, model.n_items - 1)
+        self.reference = 1 + generator.choice(model.n_items - 1, size=count, replace=False)
+        self.item_table()  # refuses early
+
+    def item_table(self) -> torch.Tensor:
+        """e_i of all items with their gradients: float [items, vector_size]."""
+        if hasattr(self.model, "item_embedding"):
+            return self.model.item_embedding.weight[: self.model.n_items]
+        layer = getattr(self.model, "embedding_layer", None)
+        if layer is not None and "item" in layer.token_embedding_table:
+            # DIN: the first token field of an item is its id.
+            return layer.token_embedding_table["item"].embedding.weight[: self.model.n_items]
+        raise UserError(
+            f"{type(self.model).__name__} has no vector for each item, so it can't be the teacher: "
+            "choose SASRec, GRU4Rec, DIN, Caser or BERT4Rec."
+        )
+
+    @property
+    def vector_size(self) -> int:
+        """Size of the item vectors (user vectors have the same)."""
+        return self.item_table().shape[1]
+
+    @torch.no_grad()
+    def item_vectors(self) -> torch.Tensor:
+        """e_i of all items: float [items, vector_size], on the CPU."""
+        return self.item_table().detach().float().cpu().clone()
+
+    def encode_users(self, users, histories, lengths) -> torch.Tensor:
+        """e_u after the given histories, with gradients: float [rows, vector_size].
+
+        The model's own encoding of the history where it makes one before it sees the target
+        (SASRec, GRU4Rec); the mean of the history's item vectors otherwise.
+        """
+        device = next(self.model.parameters()).device
+        batch = interaction_of(self.config, users, histories, lengths).to(device)
+        items, counts = batch[self.model.ITEM_SEQ], batch[self.model.ITEM_SEQ_LEN]
+        if isinstance(self.model, AllPositions):
+            return self.model.forward(items, counts)
+        known = (items > 0).unsqueeze(-1)
+        return (self.item_table()[items] * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)
+
+    @torch.no_grad()
+    def user_vectors(self, users, histories, lengths) -> torch.Tensor:
+        """:meth:`encode_users` in evaluation mode, without gradients, on the CPU."""
+        self.model.eval()
+        parts = [slice(start, start + 4096) for start in range(0, len(users), 4096)]
+        vectors = [self.encode_users(users[p], histories[p], lengths[p]).float().cpu() for p in parts]
+        return torch.cat(vectors)
+
+    def opinions(self, users, histories, lengths, candidates) -> np.ndarray:
+        """How much likelier each candidate is than an item drawn at random, in nats.
+
+        opinion(u, i) = s(u, i) - log mean over random items j of exp s(u, j), with s the model's
+        score (a logit). Subtracting the user's own level makes opinions comparable between users.
+
+        Parameters
+        ----------
+        users, lengths : int64 array [rows]
+        histories : int64 array [rows, max_length]
+        candidates : int64 array [rows, candidates]
+
+        Returns
+        -------
+        float32 array [rows, candidates]
+        """
+        reference = np.broadcast_to(self.reference, (len(users), len(self.reference)))
+        both = np.concatenate([candidates, reference], axis=1)
+        scores = score_candidates(
+            self.model, EvaluationSet(users, histories, lengths, both), self.config
+        )
+        own, other = scores[:, : candidates.shape[1]], scores[:, candidates.shape[1] :]
+        level = torch.logsumexp(other, dim=1, keepdim=True) - np.log(other.shape[1])
+        return (own - level).numpy()
+
+
+def training_negatives(sequences: Sequences, users, item_count: int, negatives: int, generator):
+    """Items drawn uniformly for each row, avoiding the user's *training* items.
+
+    Validation and test targets are drawn like any other item: avoiding them would tell.
+
+    Returns
+    -------
+    int64 array [rows, negatives]
+    """
+    owner = np.repeat(np.arange(len(sequences.offsets) - 1), sequences.lengths)
+    touched = np.unique(owner * item_count + sequences.items)
+    drawn = generator.integers(1, item_count, size=(len(users), negatives))
+    for _ in range(100):  # a user who touched nearly everything keeps a few wrong negatives
+        key = users[:, None] * item_count + drawn
+        slot = np.minimum(np.searchsorted(touched, key), len(touched) - 1)
+        wrong = touched[slot] == key
+        if not wrong.any():
+            break
+        drawn[wrong] = generator.integers(1, item_count, size=int(wrong.sum()))
+    return drawn
+

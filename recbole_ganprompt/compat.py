@@ -1,0 +1,87 @@
+"""What RecBole 1.2.1 needs on today's numpy, torch and pandas; nothing else.
+
+Each shim looks first whether it is needed, so on the versions that RecBole was written for nothing
+happens.
+"""
+
+import functools
+import importlib.util
+import sys
+
+INSTALL = "pip install --no-deps recbole==1.2.1"
+
+
+def apply() -> None:
+    """Apply the shims; a second call finds nothing left to do.
+
+    Raises
+    ------
+    ImportError
+        If RecBole isn't installed, with the command that installs it.
+    """
+    if importlib.util.find_spec("recbole") is None:
+        raise ImportError(f"RecBole is not installed: {INSTALL}", name="recbole")
+    _restore_numpy_names()
+    _let_recbole_load_its_checkpoints()
+    _fill_missing_values_on_pandas_3()
+
+
+def _restore_numpy_names() -> None:
+    """``Config.compatibility_settings`` reads names that numpy 2 removed."""
+    import numpy
+
+    removed = {"float_": "float64", "complex_": "complex128", "unicode_": "str_"}
+    for name, successor in removed.items():
+        if not hasattr(numpy, name):
+            setattr(numpy, name, getattr(numpy, successor))
+
+
+def _let_recbole_load_its_checkpoints() -> None:
+    """RecBole pickles its ``Config`` into checkpoints, which torch 2.6 and newer refuse by default.
+
+    The old default comes back only for calls from RecBole's own modules, which reload what the run
+    has just written or what the user names; everyone else keeps torch's safe one.
+    """
+    import torch
+
+    major, minor = torch.__version__.split(".")[:2]
+    if (int(major), int(minor)) < (2, 6) or hasattr(torch.load, "for_recbole"):
+        return
+    original = torch.load
+
+    @functools.wraps(original)
+    def load(*args, **kwargs):
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.startswith("recbole."):
+            kwargs.setdefault("weights_only", False)
+        return original(*args, **kwargs)
+
+    load.for_recbole = True
+    torch.load = load
+
+
+def _fill_missing_values_on_pandas_3() -> None:
+    """``Dataset._fill_nan`` fills a column in place, which pandas 3 does on a copy: to no effect."""
+    import numpy as np
+    import pandas
+
+    if int(pandas.__version__.split(".")[0]) < 3:
+        return
+    from recbole.data.dataset import Dataset
+    from recbole.utils import FeatureType
+
+    def fill_nan(self):
+        """Missing value imputation, as RecBole documents it."""
+        for name in self.feat_name_list:
+            frame = getattr(self, name)
+            for field in frame:
+                kind = self.field2type[field]
+                if kind == FeatureType.TOKEN:
+                    frame[field] = frame[field].fillna(0)
+                elif kind == FeatureType.FLOAT:
+                    frame[field] = frame[field].fillna(frame[field].mean())
+                else:
+                    empty = np.array([], np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                    frame[field] = [empty if isinstance(x, float) else x for x in frame[field]]
+
+    Dataset._fill_nan = fill_nan

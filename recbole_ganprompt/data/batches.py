@@ -1,0 +1,128 @@
+"""From positions of users' sequences to packed rows of prompts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_ganprompt.data.sequences import Sequences
+from recbole_ganprompt.language.packing import Branch, Row, pack_row
+from recbole_ganprompt.prompt.rendering import PromptTokens
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Positions of users' sequences, each with the candidates that are judged there.
+
+    Attributes
+    ----------
+    users, ends : int64 array [rows]
+        The history is what stands before ``sequences.of(user)[end]``. Sorted by user, then end.
+    candidates : int64 array [rows, candidates]
+        The target in column 0.
+    opinions : float32 array [rows, candidates], optional
+        The teacher's, in nats; ``None`` where it has none to give.
+    """
+
+    users: np.ndarray
+    ends: np.ndarray
+    candidates: np.ndarray
+    opinions: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index) -> "Positions":
+        opinions = None if self.opinions is None else self.opinions[index]
+        return Positions(self.users[index], self.ends[index], self.candidates[index], opinions)
+
+
+class TextVariants:
+    """Original titles and, in training, reconstructed ones for a share of all occurrences.
+
+    Parameters
+    ----------
+    tables : list of TitleTable
+        The original titles first.
+    share : float
+        Probability that an occurrence takes one of the other tables, drawn uniformly.
+    """
+
+    def __init__(self, tables: list, share: float):
+        self.tables = tables
+        self.share = share if len(tables) > 1 else 0.0
+
+    def draw(self, items, generator: np.random.Generator) -> list[list[int]]:
+        """Token ids of each item's text, one draw an occurrence."""
+        if not self.share:
+            return [self.tables[0][item] for item in items]
+        other = generator.random(len(items)) < self.share
+        table = np.where(other, generator.integers(1, len(self.tables), size=len(items)), 0)
+        return [self.tables[choice][item] for choice, item in zip(table, items)]
+
+
+def training_rows(
+    positions: Positions,
+    sequences: Sequences,
+    prompt: PromptTokens,
+    texts: TextVariants,
+    guidance: np.ndarray | None,
+    history_length: int,
+    row_tokens: int,
+    soft_guidance: bool,
+    generator: np.random.Generator,
+) -> list[Row]:
+    """Pack positions of one user behind their common history.
+
+    Parameters
+    ----------
+    positions : Positions
+    sequences : Sequences
+    prompt : PromptTokens
+    texts : TextVariants
+    guidance : int64 array [rows, candidates], optional
+        Index of each candidate's guidance word.
+    history_length : int
+        Items of history at most; positions further apart go into rows of their own.
+    row_tokens : int
+        A row is closed once it has this many tokens.
+    soft_guidance : bool
+    generator : numpy Generator
+
+    Returns
+    -------
+    list of Row
+        A row's references are ``(index into positions, candidate)``.
+    """
+    rows: list[Row] = []
+    count = positions.candidates.shape[1]
+    overhead = len(prompt.middle) + count * len(prompt.tail)
+    start = 0
+    while start < len(positions):
+        user, titles, tokens, stop = positions.users[start], [], 0, start
+        # Positions join until the row is full, or until the first one's history, which begins
+        # where the last one's does, would be less than half of what it may be.
+        while (
+            stop < len(positions)
+            and positions.users[stop] == user
+            and 2 * (positions.ends[stop] - positions.ends[start]) <= history_length
+            and tokens < row_tokens
+        ):
+            titles.append(texts.draw(positions.candidates[stop], generator))
+            tokens += sum(map(len, titles[-1])) + overhead
+            stop += 1
+        origin = max(0, positions.ends[stop - 1] - history_length)
+        branches = [
+            Branch(
+                history=int(positions.ends[index] - origin),
+                titles=titles[index - start],
+                guidance=[prompt.guidance[level] for level in guidance[index]]
+                if guidance is not None
+                else [()] * count,
+                reference=[(index, candidate) for candidate in range(count)],
+            )
+            for index in range(start, stop)
+        ]
+        trunk = sequences.of(user)[origin : positions.ends[stop - 1]]
+        rows.append(pack_row(prompt, texts.draw(trunk, generator), branches, soft_guidance))
+        start = stop
+    return rows

@@ -1,0 +1,267 @@
+"""RecBole's sequential dataset with what the protocol adds: item titles, true order, one split.
+
+Three things differ from :class:`recbole.data.dataset.SequentialDataset`:
+
+* **Order.** RecBole casts timestamps to float32 before it sorts; Unix seconds then collapse into
+  buckets of 64 to 128 seconds and the order inside a bucket is lost. Here the order is taken in
+  float64, ties by file order.
+* **Augmentation.** Every prefix of a sequence is still a row (``item_id_list`` → ``item_id``), since
+  RecBole's pointwise models train on such rows, but they are laid out in one vectorised step.
+* **Item text.** Titles are read by our own reader: RecBole's goes through a CSV parser with quoting,
+  which merges lines at a title that starts with a quotation mark.
+"""
+
+import copy
+import csv
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_ganprompt.data.candidates import EvaluationSet, frozen_candidates
+from recbole_ganprompt.data.download import locate
+from recbole_ganprompt.data.sequences import Sequences, histories_before
+from recbole_ganprompt.errors import UserError
+
+UNTITLED = "untitled item"
+
+
+class TextSequentialDataset(SequentialDataset):
+    """Sequences, titles and the leave-one-out split that all models share.
+
+    Attributes
+    ----------
+    sequences : Sequences
+        Whole sequences after filtering.
+    titles : list of str [items]
+        ``titles[0]`` is the padding item's, empty; an item without text is called "untitled item".
+    untitled : int
+        How many items had no text.
+
+    Raises
+    ------
+    UserError
+        If files or columns are missing, or if nothing is left after filtering.
+    """
+
+    def __init__(self, config):
+        config["data_path"] = str(locate(config))
+        super().__init__(config)
+        frame = self.inter_feat
+        if self.time_field not in frame:
+            raise UserError(
+                f"{self.dataset_name}.inter has no column '{self.time_field}' to order interactions by "
+                f"(found: {', '.join(frame.columns)}); set TIME_FIELD and load_col to the one it has."
+            )
+        # A stable sort on float64 keeps file order among equal times.
+        frame = frame.sort_values([self.uid_field, self.time_field], kind="stable")
+        self.inter_feat = frame.reset_index(drop=True)
+        counts = np.bincount(frame[self.uid_field].to_numpy(), minlength=self.user_num)
+        self.sequences = Sequences(
+            frame[self.iid_field].to_numpy(dtype=np.int64),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+        self.kept_from_training = np.zeros(self.user_num, dtype=np.int64)
+        self.titles, self.untitled = self._read_titles()
+        if self.untitled:
+            self.logger.warning(f"{self.untitled} items without text are called '{UNTITLED}'.")
+
+    # -- filtering ----------------------------------------------------------------------------
+
+    def _filter_by_field_value(self):
+        super()._filter_by_field_value()
+        threshold = self.config["rating_threshold"]
+        if threshold is None:
+            return
+        rating = self.config["RATING_FIELD"]
+        if rating not in self.inter_feat:
+            self.logger.info(
+                f"{self.dataset_name} has no '{rating}' column: all interactions count as liked."
+            )
+            return
+        self.inter_feat = self.inter_feat[self.inter_feat[rating] >= threshold]
+
+    def _reset_index(self):
+        if len(self.inter_feat) == 0:
+            raise UserError(
+                f"No user of {self.dataset_name} is left after filtering: lower rating_threshold, "
+                "user_inter_num_interval or item_inter_num_interval."
+            )
+        super()._reset_index()
+
+    # -- text ---------------------------------------------------------------------------------
+
+    def _read_titles(self) -> tuple[list[str], int]:
+        path = Path(self.dataset_path) / f"{self.dataset_name}.item"
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing: GANPrompt's protocol needs item text, one line an item."
+            )
+        separator = self.config["field_separator"]
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            quoting=csv.QUOTE_NONE,
+            encoding="utf-8",
+            encoding_errors="replace",
+        )
+        table.columns = [column.split(":")[0] for column in table.columns]
+        template = self.config["item_text"]
+        fields = re.findall(r"\{(\w+)\}", template)
+        missing = [field for field in [self.iid_field, *fields] if field not in table]
+        if missing or not fields:
+            raise UserError(
+                f"{path.name} has no column {', '.join(missing) or 'named in item_text'} "
+                f"(found: {', '.join(table.columns)}); set item_text, such as "
+                "--item_text='{title}', to the columns that hold the items' text."
+            )
+        ids = self.field2token_id[self.iid_field]
+        titles = [""] * self.item_num
+        for row in table[[self.iid_field, *dict.fromkeys(fields)]].to_dict("records"):
+            item = ids.get(row[self.iid_field])
+            if item is not None and not titles[item]:
+                titles[item] = _clean(_fill(template, row))
+        untitled = sum(not title for title in titles[1:])
+        return ["", *(title or UNTITLED for title in titles[1:])], untitled
+
+    # -- RecBole's rows -----------------------------------------------------------------------
+
+    def data_augmentation(self):
+        """Lay out one row for each prefix of each sequence, in RecBole's fields.
+
+        The fields are ``user_id``, ``item_id`` (the target) with its other columns, ``item_id_list``
+        (int64 [rows, MAX_ITEM_LIST_LENGTH], padded on the right) and ``item_length``.
+        """
+        list_field = self.iid_field + self.config["LIST_SUFFIX"]
+        self.item_id_list_field = list_field
+        self.set_field_property(
+            list_field, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, self.max_item_list_len
+        )
+        self.set_field_property(
+            self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
+        )
+        users = np.repeat(np.arange(self.user_num), self.sequences.lengths)
+        position = np.arange(len(users)) - self.sequences.offsets[users]
+        rows = np.flatnonzero(position > 0)
+        histories, lengths = histories_before(
+            self.sequences, users[rows], position[rows], self.max_item_list_len
+        )
+        targets = self.inter_feat[rows]
+        targets.update(
+            Interaction(
+                {
+                    list_field: torch.from_numpy(histories),
+                    self.item_list_length_field: torch.from_numpy(lengths),
+                }
+            )
+        )
+        self.inter_feat = targets
+
+    def build(self):
+        """Split into [training, validation, test] datasets by leave-one-out.
+
+        The last interaction of each user tests and, unless ``protocol: paper``, the one before it
+        validates. A user with fewer interactions than the split needs only trains.
+        """
+        self._change_feat_format()
+        self._drop_unused_col()
+        phase = self._phase_of_positions()
+        first = np.zeros(len(phase), dtype=bool)
+        first[self.sequences.offsets[:-1][self.sequences.lengths > 0]] = True
+        phase = phase[~first]  # a user's first item is no target
+        parts = []
+        for index, name in enumerate(("train", "valid", "test")):
+            part = self.copy(self.inter_feat[np.flatnonzero(phase == index)])
+            part.phase = name
+            parts.append(part)
+        return parts
+
+    @property
+    def held_out(self) -> int:
+        """How many interactions at the end of each sequence are kept from training."""
+        return 2 if self.config["eval_args"]["split"] == {"LS": "valid_and_test"} else 1
+
+    def _phase_of_positions(self) -> np.ndarray:
+        """0, 1 or 2 (train, valid, test) for each interaction of ``sequences``."""
+        lengths = np.repeat(self.sequences.lengths, self.sequences.lengths)
+        from_end = np.repeat(self.sequences.offsets[1:], self.sequences.lengths) - np.arange(
+            len(lengths)
+        )
+        phase = np.zeros(len(lengths), dtype=np.int64)
+        evaluated = lengths > self.held_out
+        phase[evaluated & (from_end == 1)] = 2
+        if self.held_out == 2:
+            phase[evaluated & (from_end == 2)] = 1
+        return phase
+
+    def training_sequences(self) -> Sequences:
+        """The part of every sequence that models may train on."""
+        evaluated = self.sequences.lengths > self.held_out
+        return self.sequences.without_last(
+            np.where(evaluated, self.held_out, 0) + self.kept_from_training
+        )
+
+    def early(self, count: int) -> "TextSequentialDataset":
+        """The training split without each user's last ``count`` items, two at least being left.
+
+        For a model whose outputs on those items must come from one that never trained on them.
+        """
+        lengths = self.training_sequences().lengths
+        part = copy.copy(self)
+        part.kept_from_training = np.clip(lengths - 2, 0, count)
+        # Of every user's rows (targets, oldest first) the last ones go.
+        users = self.inter_feat[self.uid_field].numpy()
+        ends = np.cumsum(np.bincount(users, minlength=self.user_num))
+        part.inter_feat = self.inter_feat[
+            np.flatnonzero(np.arange(len(users)) < (ends - part.kept_from_training)[users])
+        ]
+        return part
+
+    def evaluation_set(self, phase: str) -> EvaluationSet | None:
+        """Histories and frozen candidates of the ``"valid"`` or ``"test"`` split.
+
+        Returns ``None`` for the validation split of ``protocol: paper``, which has none.
+        """
+        if phase == "valid" and self.held_out == 1:
+            return None
+        lengths = self.sequences.lengths
+        users = np.flatnonzero(lengths > self.held_out)
+        ends = lengths[users] - (2 if phase == "valid" else 1)
+        histories, history_lengths = histories_before(
+            self.sequences, users, ends, self.max_item_list_len
+        )
+        positives = self.sequences.items[self.sequences.offsets[users] + ends]
+        candidates = frozen_candidates(self, phase, users, positives)
+        return EvaluationSet(users, histories, history_lengths, candidates)
+
+    def statistics(self) -> dict[str, float]:
+        """Users, items, interactions and sparsity in percent, as the paper's Table 1 counts them."""
+        users, items = self.user_num - 1, self.item_num - 1
+        interactions = len(self.sequences.items)
+        sparsity = 100.0 * (1.0 - interactions / (users * items))
+        return {
+            "users": users,
+            "items": items,
+            "interactions": interactions,
+            "sparsity": sparsity,
+        }
+
+
+def _fill(template: str, row: dict[str, str]) -> str:
+    text = re.sub(r"\{(\w+)\}", lambda match: row[match.group(1)], template)
+    return text.replace("()", "")  # an empty year leaves empty brackets behind
+
+
+def _clean(text: str) -> str:
+    """One line of printable text: HTML entities resolved, control characters and runs of blanks gone."""
+    text = html.unescape(text)
+    text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())

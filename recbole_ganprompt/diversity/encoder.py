@@ -1,0 +1,469 @@
+"""Stage 2: the diversity encoder, a generator and a discriminator trained in turns.
+
+The k + 1 classes are the plain history and the history under each attribute (Figure 4). The
+discriminator tells the classes apart; the generator, T5's encoder, learns embeddings from which the
+frozen decoder still restores the item's text and in which the classes of one user are diverse.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from recbole_ganprompt.diversity.constraint import VARIANTS, diversity_constraint
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.language.builtin_training import seeded
+from recbole_ganprompt.prompt.document import Document
+from recbole_ganprompt.prompt.rendering import TitleTable
+
+if TYPE_CHECKING:
+    from recbole_ganprompt.data.dataset import Sequences
+
+GAMES = ("cooperative", "zero_sum", "none")
+MEMORIES = ("pooled", "tokens")
+
+
+@dataclass(frozen=True)
+class DiversitySettings:
+    """What the diversity encoder can be told.
+
+    Attributes
+    ----------
+    adversarial : {"cooperative", "zero_sum", "none"}
+        The generator's part in the game: it helps the discriminator (minimises its cross-entropy),
+        fools it (maximises it), or ignores it.
+    diversity : {"full", "no_cos", "no_js", "none"}
+        Terms of the constraint (Div-ori, Div-cos, Div-JS, Div-all).
+    lam, gamma : float
+        λ and γ of ``L_CE + λ L_adv + γ D_total``.
+    alpha, beta, temperature : float
+        Of :func:`recbole_ganprompt.diversity.constraint.diversity_constraint`.
+    memory : {"pooled", "tokens"}
+        What the decoder restores a text from: the mean-pooled embedding alone (a bottleneck: texts
+        come out changed), or all of the encoder's vectors (texts come out as copies, unless the
+        decoder is weak). A decoder that was not pre-trained for the first needs the second.
+    learning_rate, discriminator_learning_rate : float
+        Adam's, for generator and discriminator (the paper: 1e-5).
+    batch_size : int
+        Prompts in a batch (the paper: 256); a user takes k + 1 of them.
+    users_per_epoch : int or None
+        An epoch is a random sample of so many users; None takes all.
+    max_epochs, patience, tolerance
+        Training ends when, for ``patience`` epochs in a row, the discriminator's accuracy on
+        held-out users and D_total have both moved by less than ``tolerance``.
+    held_out : int
+        Users kept from training for that accuracy, at most a fifth of all.
+    discriminator_hidden : int
+        Width of the discriminator's two hidden layers.
+    history, title_tokens, max_tokens : int
+        Items of a history at most, tokens of a title and of a whole prompt at most.
+    """
+
+    adversarial: str = "cooperative"
+    diversity: str = "full"
+    lam: float = 0.5
+    gamma: float = 0.5
+    alpha: float = 1.0
+    beta: float = 1.0
+    temperature: float = 1.0
+    memory: str = "pooled"
+    learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 1e-3
+    batch_size: int = 192
+    users_per_epoch: int | None = 512
+    max_epochs: int = 10
+    patience: int = 2
+    tolerance: float = 0.01
+    held_out: int = 256
+    discriminator_hidden: int = 128
+    history: int = 20
+    title_tokens: int = 20
+    max_tokens: int = 64
+
+    def __post_init__(self):
+        for name, known in (
+            ("adversarial", GAMES),
+            ("diversity", VARIANTS),
+            ("memory", MEMORIES),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name} is '{getattr(self, name)}': choose one of {', '.join(known)}."
+                )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("lam", "gamma", "alpha", "beta", "tolerance"):
+                if value < 0:
+                    raise UserError(f"{field.name} is {value}: it can't be negative.")
+            elif isinstance(value, (int, float)) and value <= 0:
+                raise UserError(f"{field.name} is {value}: it must be above 0.")
+
+
+class Generator(nn.Module):
+    """T5's encoder; a prompt's embedding is the mean over its tokens.
+
+    Only the encoder's own layers learn. The token embeddings stay frozen: T5's encoder and decoder
+    share them, and the decoder must stay as it is.
+    """
+
+    def __init__(self, seq2seq):
+        super().__init__()
+        self.encoder = seq2seq.get_encoder()
+        for parameter in seq2seq.parameters():
+            parameter.requires_grad_(False)
+        shared = {id(p) for p in seq2seq.get_input_embeddings().parameters()}
+        for parameter in self.encoder.parameters():
+            parameter.requires_grad_(id(parameter) not in shared)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor):
+        """Encode prompts.
+
+        Parameters
+        ----------
+        ids, mask : int64 tensor [prompts, length]
+            Token ids, and 1 where they are no padding.
+
+        Returns
+        -------
+        hidden : float tensor [prompts, length, hidden]
+        embedding : float tensor [prompts, hidden]
+        """
+        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return hidden, (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class Discriminator(nn.Sequential):
+    """A three-layer MLP: embedding [prompts, hidden] → logits of the classes [prompts, classes]."""
+
+    def __init__(self, size: int, hidden: int, classes: int):
+        super().__init__(
+            nn.LayerNorm(size),
+            nn.Linear(size, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, classes),
+        )
+
+
+class Prompts:
+    """Figure 4 for any history and class, as padded batches of token ids.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    titles : list of str [items]
+    attributes : list of str [k]
+        Class 0 is the plain history, class c the history under ``attributes[c - 1]``.
+    template : str
+        Figure 4's text with its slots.
+    settings : DiversitySettings
+    """
+
+    def __init__(self, tokenizer, titles, attributes, template: str, settings: DiversitySettings):
+        limit = min(settings.max_tokens, tokenizer.model_max_length)
+        self.documents = [
+            Document(tokenizer, template, limit, Attribute=attribute)
+            for attribute in (None, *attributes)
+        ]
+        self.titles = TitleTable(tokenizer, titles, settings.title_tokens).tokens
+        self.history, self.padding = settings.history, tokenizer.pad_token_id
+        self.end = [tokenizer.eos_token_id]
+
+    def batch(self, histories, classes, device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, int64 [prompts, length], for parallel lists of histories and classes."""
+        return self.padded(
+            [
+                self.documents[c]([self.titles[item] for item in history[-self.history :]])
+                for history, c in zip(histories, classes)
+            ],
+            device,
+        )
+
+    def padded(self, rows, device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, int64 [rows, longest], padded on the right."""
+        ids = torch.full((len(rows), max(map(len, rows))), self.padding)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        return ids.to(device), mask.to(device)
+
+    def labels(self, items, device) -> torch.Tensor:
+        """The items' texts as targets of the decoder, int64 [items, longest], -100 is padding."""
+        ids, mask = self.padded([self.titles[item] + self.end for item in items], device)
+        return ids.masked_fill(mask == 0, -100)
+
+
+class DiversityEncoder:
+    """A generator with the decoder that it was trained against.
+
+    Attributes
+    ----------
+    seq2seq, tokenizer
+        The transformers encoder-decoder, its encoder trained, and its tokenizer.
+    discriminator : Discriminator
+    attributes : list of str [k]
+    template : str
+        Figure 4's text.
+    settings : DiversitySettings
+    history : list of dict
+        One an epoch: ``epoch``, ``accuracy`` (of the discriminator on held-out users), ``d_total``,
+        ``cosine`` (mean over classes of held-out users) and the mean training losses
+        ``reconstruction`` (L_CE), ``adversarial`` and ``discriminator``, in nats. Epoch 0 is the
+        state before training.
+    """
+
+    def __init__(self, seq2seq, tokenizer, discriminator, attributes, template, settings, history):
+        self.seq2seq, self.tokenizer, self.discriminator = seq2seq, tokenizer, discriminator
+        self.attributes, self.template, self.settings = list(attributes), template, settings
+        self.history = history
+
+    @torch.no_grad()
+    def embed(
+        self, titles: list[str], histories, *, classes: int | None = None, device: str = "cpu"
+    ) -> np.ndarray:
+        """Embeddings of histories under the first ``classes`` classes (all k + 1 by default).
+
+        Parameters
+        ----------
+        titles : list of str [items]
+        histories : list of int sequences
+            Item ids, oldest first.
+
+        Returns
+        -------
+        float32 array [histories, classes, hidden]
+        """
+        attributes = self.attributes[: classes - 1] if classes else self.attributes
+        prompts = Prompts(self.tokenizer, titles, attributes, self.template, self.settings)
+        generator = Generator(self.seq2seq).to(device).eval()
+        return _embed(generator, prompts, histories, device).cpu().numpy()
+
+    def save(self, folder) -> None:
+        """Write a transformers folder, ``discriminator.safetensors`` and ``diversity.json``."""
+        folder = Path(folder)
+        self.seq2seq.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        weights = {name: t.contiguous().cpu() for name, t in self.discriminator.state_dict().items()}
+        save_file(weights, folder / "discriminator.safetensors")
+        state = {
+            "attributes": self.attributes,
+            "template": self.template,
+            "settings": asdict(self.settings),
+            "history": self.history,
+        }
+        text = json.dumps(state, indent=2, ensure_ascii=False)
+        (folder / "diversity.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder) -> "DiversityEncoder":
+        """Read what :meth:`save` wrote."""
+        folder = Path(folder)
+        state = json.loads((folder / "diversity.json").read_text(encoding="utf-8"))
+        settings = DiversitySettings(**state["settings"])
+        seq2seq = AutoModelForSeq2SeqLM.from_pretrained(folder)
+        discriminator = Discriminator(
+            seq2seq.config.d_model, settings.discriminator_hidden, len(state["attributes"]) + 1
+        )
+        discriminator.load_state_dict(load_file(folder / "discriminator.safetensors"))
+        return cls(
+            seq2seq.eval(),
+            AutoTokenizer.from_pretrained(folder),
+            discriminator.eval(),
+            state["attributes"],
+            state["template"],
+            settings,
+            state["history"],
+        )
+
+
+def _embed(generator, prompts: Prompts, histories, device) -> torch.Tensor:
+    classes = len(prompts.documents)
+    size = max(1, 192 // classes)
+    parts = []
+    for start in range(0, len(histories), size):
+        some = histories[start : start + size]
+        rows = [history for history in some for _ in range(classes)]
+        ids, mask = prompts.batch(rows, list(range(classes)) * len(some), device)
+        parts.append(generator(ids, mask)[1].view(len(some), classes, -1).float())
+    return torch.cat(parts)
+
+
+def split_users(sequences: "Sequences", held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Users with a training history, shuffled: (for training, held out), int64 arrays."""
+    users = np.flatnonzero(np.diff(sequences.offsets) > 0)
+    users = np.random.default_rng(seed).permutation(users)
+    count = min(held_out, len(users) // 5)
+    return users[count:], users[:count]
+
+
+def train_diversity_encoder(
+    seq2seq,
+    tokenizer,
+    *,
+    titles: list[str],
+    sequences: "Sequences",
+    attributes: list[str],
+    template: str,
+    settings: DiversitySettings,
+    seed: int,
+    device: str = "cpu",
+    progress: bool = True,
+    on_epoch: Callable[[dict], None] | None = None,
+) -> DiversityEncoder:
+    """Train generator and discriminator in turns (the paper's stage of diversity encoding).
+
+    Each batch, the discriminator first takes a step on detached embeddings, then the generator
+    minimises ``L_CE + λ L_adv + γ D_total``. ``L_CE`` is the cross-entropy of an item's text, one
+    item drawn from each user's history, restored by the frozen decoder from the item's own prompt
+    under a random class. ``L_adv`` and ``D_total`` are taken over the users' prompts.
+
+    Parameters
+    ----------
+    seq2seq, tokenizer
+        A T5 and its tokenizer. The model is left alone: a copy is trained.
+    titles : list of str [items]
+    sequences : Sequences
+        Training sequences.
+    attributes : list of str [k]
+        At least one.
+    template : str
+        Figure 4's text with its slots.
+    settings : DiversitySettings
+    seed : int
+    on_epoch : callable, optional
+        Is given each entry of ``history``.
+
+    Raises
+    ------
+    UserError
+        If there is no attribute, or if fewer than five users have a training history.
+    """
+    if not attributes:
+        raise UserError("The diversity encoder needs at least one attribute: set k above 0.")
+    training, held_out = split_users(sequences, settings.held_out, seed)
+    if len(held_out) == 0:
+        raise UserError("The diversity encoder needs five users with a training history.")
+    random = np.random.default_rng(seed)
+    with seeded(seed):
+        seq2seq = copy.deepcopy(seq2seq).to(device).eval()
+        generator = Generator(seq2seq)
+        discriminator = Discriminator(
+            seq2seq.config.d_model, settings.discriminator_hidden, len(attributes) + 1
+        ).to(device)
+        prompts = Prompts(tokenizer, titles, attributes, template, settings)
+        trainer = _Trainer(seq2seq, generator, discriminator, prompts, settings, random, device)
+        watched = [sequences.of(user) for user in held_out]
+        history = [{"epoch": 0, **trainer.validate(watched)}]
+        calm = 0
+        size = max(1, settings.batch_size // (len(attributes) + 1))
+        for epoch in range(1, settings.max_epochs + 1):
+            users = random.permutation(training)[: settings.users_per_epoch]
+            batches = [users[start : start + size] for start in range(0, len(users), size)]
+            bar = tqdm(
+                batches,
+                desc=f"diversity encoder, epoch {epoch}",
+                disable=not progress,
+                leave=False,
+            )
+            losses = [trainer.step([sequences.of(user) for user in batch]) for batch in bar]
+            means = {name: float(np.mean([loss[name] for loss in losses])) for name in losses[0]}
+            history.append({"epoch": epoch, **trainer.validate(watched), **means})
+            if on_epoch is not None:
+                on_epoch(history[-1])
+            moved = max(abs(history[-1][n] - history[-2][n]) for n in ("accuracy", "d_total"))
+            calm = calm + 1 if moved < settings.tolerance else 0
+            if calm == settings.patience:
+                break
+    seq2seq.to("cpu")
+    return DiversityEncoder(
+        seq2seq, tokenizer, discriminator.to("cpu").eval(), attributes, template, settings, history
+    )
+
+
+class _Trainer:
+    def __init__(self, seq2seq, generator, discriminator, prompts, settings, random, device):
+        self.seq2seq, self.generator, self.discriminator = seq2seq, generator, discriminator
+        self.prompts, self.settings, self.random, self.device = prompts, settings, random, device
+        self.classes = len(prompts.documents)
+        self.learning = [p for p in generator.parameters() if p.requires_grad]
+        self.generator_adam = torch.optim.Adam(self.learning, lr=settings.learning_rate)
+        self.discriminator_adam = torch.optim.Adam(
+            discriminator.parameters(), lr=settings.discriminator_learning_rate
+        )
+
+    def step(self, histories) -> dict[str, float]:
+        """One step of each player on a batch of users' histories."""
+        settings, device, classes = self.settings, self.device, self.classes
+        rows = [history for history in histories for _ in range(classes)]
+        ids, mask = self.prompts.batch(rows, list(range(classes)) * len(histories), device)
+        truth = torch.arange(classes, device=device).repeat(len(histories))
+        _, embedding = self.generator(ids, mask)
+
+        self.discriminator_adam.zero_grad(set_to_none=True)
+        fooled = cross_entropy(self.discriminator(embedding.detach()), truth)
+        fooled.backward()
+        self.discriminator_adam.step()
+
+        loss = restoring = self._reconstruction(histories)
+        adversarial = embedding.new_zeros(())
+        if settings.adversarial != "none":
+            adversarial = cross_entropy(self.discriminator(embedding), truth)
+            if settings.adversarial == "zero_sum":
+                adversarial = -adversarial
+            loss = loss + settings.lam * adversarial
+        if settings.diversity != "none":
+            loss = loss + settings.gamma * self._constraint(embedding.view(-1, classes, embedding.shape[-1]))
+        self.generator_adam.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.learning, 1.0)
+        self.generator_adam.step()
+        return {
+            "reconstruction": restoring.item(),
+            "adversarial": adversarial.item(),
+            "discriminator": fooled.item(),
+        }
+
+    def _reconstruction(self, histories) -> torch.Tensor:
+        items = [history[self.random.integers(len(history))] for history in histories]
+        classes = self.random.integers(self.classes, size=len(items))
+        ids, mask = self.prompts.batch([[item] for item in items], classes, self.device)
+        hidden, embedding = self.generator(ids, mask)
+        if self.settings.memory == "pooled":
+            hidden, mask = embedding.unsqueeze(1), mask[:, :1]
+        labels = self.prompts.labels(items, self.device)
+        return self.seq2seq(encoder_outputs=(hidden,), attention_mask=mask, labels=labels).loss
+
+    def _constraint(self, embedding: torch.Tensor, variant: str | None = None) -> torch.Tensor:
+        return diversity_constraint(
+            embedding,
+            alpha=self.settings.alpha,
+            beta=self.settings.beta,
+            temperature=self.settings.temperature,
+            variant=variant or self.settings.diversity,
+        )
+
+    @torch.no_grad()
+    def validate(self, histories) -> dict[str, float]:
+        """The discriminator's accuracy, D_total (all terms) and the mean cosine on held-out users."""
+        embedding = _embed(self.generator, self.prompts, histories, self.device)
+        truth = torch.arange(self.classes, device=self.device)
+        accuracy = (self.discriminator(embedding).argmax(-1) == truth).float().mean()
+        cosine = diversity_constraint(embedding, alpha=1.0, beta=0.0, variant="no_js")
+        return {
+            "accuracy": accuracy.item(),
+            "d_total": self._constraint(embedding, "full").item(),
+            "cosine": cosine.item(),
+        }

@@ -1,0 +1,109 @@
+"""What is trained on top of a frozen language model: LoRA, and the mapping MLP."""
+
+import math
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from recbole_ganprompt.errors import UserError
+
+
+def add_lora(model, config):
+    """Put LoRA adapters into the language model; its own weights are frozen.
+
+    Parameters
+    ----------
+    model : transformers model
+    config : recbole Config
+        ``lora_rank``, ``lora_alpha``, ``lora_dropout``, ``lora_targets`` (names of linear layers).
+
+    Returns
+    -------
+    peft.PeftModel
+
+    Raises
+    ------
+    UserError
+        If the model has no layers of these names.
+    """
+    settings = LoraConfig(
+        r=config["lora_rank"],
+        lora_alpha=config["lora_alpha"],
+        lora_dropout=config["lora_dropout"],
+        target_modules=list(config["lora_targets"]),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        linear = sorted(
+            {name.split(".")[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        )
+        raise UserError(
+            f"lora_targets {config['lora_targets']} are not layers of this model: choose from "
+            f"{', '.join(linear)}."
+        ) from error
+
+
+class MappingMLP(nn.Module):
+    """MAP_MLP: the teacher's vectors and opinion in the language model's embedding space.
+
+    Three two-layer perceptrons, one for each kind of soft token: e_u, e_i, and the opinion. A vector
+    comes in standardised (by the item vectors' scale); the opinion, a number, comes in as its value
+    and a soft one-hot over knots, so that the perceptron can bend where it needs to.
+
+    Parameters
+    ----------
+    vector_size : int
+        Size of the teacher's vectors.
+    hidden_size : int
+        Size of the language model's embeddings.
+    expansion : int
+        Width of the hidden layer, as a multiple of ``vector_size``.
+    embedding_scale : float
+        Root mean square of the language model's token embeddings; outputs start at this scale.
+    """
+
+    KNOTS = 16
+    RANGE = 6.0  # nats; opinions beyond are as good as certain
+
+    def __init__(self, vector_size: int, hidden_size: int, expansion: int, embedding_scale: float):
+        super().__init__()
+
+        def perceptron(inputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Linear(inputs, expansion * vector_size),
+                nn.GELU(),
+                nn.Linear(expansion * vector_size, hidden_size),
+                nn.LayerNorm(hidden_size),
+            )
+
+        self.user = perceptron(vector_size)
+        self.item = perceptron(vector_size)
+        self.opinion = perceptron(self.KNOTS + 1)
+        for part in (self.user, self.item, self.opinion):
+            nn.init.constant_(part[-1].weight, embedding_scale)
+        self.register_buffer("mean", torch.zeros(vector_size))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("knots", torch.linspace(-self.RANGE, self.RANGE, self.KNOTS))
+
+    def standardize(self, item_vectors: torch.Tensor) -> None:
+        """Take centre and scale from the teacher's item vectors, float [items, vector_size]."""
+        self.mean.copy_(item_vectors.mean(dim=0))
+        self.scale.copy_((item_vectors - self.mean).square().mean().sqrt().clamp_min(1e-6))
+
+    def map_users(self, vectors: torch.Tensor) -> torch.Tensor:
+        """e_u, float [n, vector_size], to soft tokens, float [n, hidden_size]."""
+        return self.user((vectors - self.mean) / self.scale)
+
+    def map_items(self, vectors: torch.Tensor) -> torch.Tensor:
+        """e_i, float [n, vector_size], to soft tokens, float [n, hidden_size]."""
+        return self.item((vectors - self.mean) / self.scale)
+
+    def map_opinions(self, opinions: torch.Tensor) -> torch.Tensor:
+        """Opinions in nats, float [n], to soft tokens, float [n, hidden_size]."""
+        opinions = opinions.clamp(-self.RANGE, self.RANGE)
+        step = 2 * self.RANGE / (self.KNOTS - 1)
+        hats = (1 - (opinions[:, None] - self.knots).abs() / step).clamp_min(0)
+        return self.opinion(torch.cat([opinions[:, None] / math.sqrt(self.RANGE), hats], dim=1))

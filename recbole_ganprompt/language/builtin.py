@@ -1,0 +1,180 @@
+"""Language models built on the spot: no download, tokenizer and weights from the dataset's own text.
+
+Three folders can be made, each an ordinary transformers model with its tokenizer (safetensors):
+a causal LM (Llama) for recommendation, a masked LM (BERT) for attributes and an encoder-decoder (T5)
+for the diversity encoder. All of them only see the training split's sequences, and the catalogue.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from recbole_ganprompt.language import builtin_tokenizer, builtin_training
+from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
+from recbole_ganprompt.language.builtin_training import cached_folder, pretrain, seeded
+from recbole_ganprompt.prompt.rendering import SEPARATOR, TitleTable, encode_piece
+
+if TYPE_CHECKING:
+    from recbole_ganprompt.data.dataset import Sequences
+
+TITLE_TOKENS = 20
+"""Titles are cut to this many tokens, as in the prompts."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The text that a built-in model may learn from.
+
+    Attributes
+    ----------
+    titles : list of str [items]
+        Index = internal item id; ``titles[0]`` (padding) is unused.
+    sequences : Sequences
+        The *training* part of each user's sequence (``dataset.training_sequences()``): validation
+        and test targets must not be in it.
+    """
+
+    titles: list[str]
+    sequences: "Sequences"
+
+    def texts(self) -> list[str]:
+        """All titles as they stand inside a prompt, behind a blank."""
+        return [f" {title}" for title in self.titles[1:]]
+
+    def key(self) -> list:
+        """What identifies the corpus, for :func:`recbole_ganprompt.data.fingerprint.fingerprint`."""
+        return [
+            self.titles,
+            np.asarray(self.sequences.items, dtype=np.int64),
+            np.asarray(self.sequences.offsets, dtype=np.int64),
+        ]
+
+
+def source_digest(*files: str) -> list[str]:
+    """The text of our own source files: cached models must not outlive the code that made them."""
+    shared = [builtin_tokenizer.__file__, builtin_training.__file__]
+    return [Path(file).read_text(encoding="utf-8") for file in (*files, *shared)]
+
+
+def builtin_llm(
+    corpus: Corpus,
+    template_texts: Sequence[str],
+    cache_dir,
+    seed: int,
+    *,
+    hidden_size: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    intermediate_size: int = 344,
+    vocab_size: int = 4096,
+    max_positions: int = 2048,
+    block: int = 256,
+    batch_size: int = 6,
+    max_tokens: int = 800_000,
+    learning_rate: float = 3e-3,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Build (or find) a small Llama, pre-trained to continue histories "title; title; title".
+
+    Parameters
+    ----------
+    corpus : Corpus
+    template_texts : sequence of str
+        The fixed text of the prompts and the answers, without slots: its words become single
+        tokens, and it is read along with the histories.
+    cache_dir : path
+        The folder is ``<cache_dir>/llm-<fingerprint>``.
+    seed : int
+    block, batch_size : int
+        Tokens in a training row, rows in a batch. Documents are packed, nothing is padded.
+    max_tokens : int
+        Tokens to train on (passes over the corpus are repeated or cut to reach it).
+
+    Returns
+    -------
+    pathlib.Path
+        A folder for ``AutoModelForCausalLM`` and ``AutoTokenizer``.
+    """
+    sizes = [hidden_size, layers, heads, intermediate_size, vocab_size, max_positions]
+    training = [block, batch_size, max_tokens, learning_rate]
+    key = [corpus.key(), list(template_texts), seed, sizes, training, source_digest(__file__)]
+
+    def build(folder: Path) -> None:
+        tokenizer = byte_level_tokenizer(
+            corpus.texts(),
+            vocab_size,
+            specials=["<pad>", "<s>", "</s>"],
+            pattern="<s> $A",
+            repeated=template_texts,
+            model_max_length=max_positions,
+            pad_token="<pad>",
+            bos_token="<s>",
+            eos_token="</s>",
+        )
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden_size,
+            intermediate_size=intermediate_size,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            max_position_embeddings=max_positions,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        with seeded(seed):
+            model = LlamaForCausalLM(config)
+            pretrain(
+                model,
+                _packed_histories(corpus, template_texts, tokenizer, block, batch_size, seed),
+                steps=max(1, max_tokens // (block * batch_size)),
+                learning_rate=learning_rate,
+                description="pre-training the built-in LLM",
+                device=device,
+                progress=progress,
+            )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return cached_folder(cache_dir, "llm", key, build)
+
+
+def _packed_histories(
+    corpus: Corpus, template_texts, tokenizer, block: int, batch_size: int, seed: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless batches of full rows: every user's training history, every title, every template."""
+    titles = TitleTable(tokenizer, corpus.titles, TITLE_TOKENS).tokens
+    separator = encode_piece(tokenizer, SEPARATOR.rstrip())
+    begin, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
+    documents = [begin + title + end for title in titles[1:]]
+    documents += [begin + encode_piece(tokenizer, text) + end for text in template_texts]
+    offsets = corpus.sequences.offsets
+    for start, stop in zip(offsets[:-1], offsets[1:]):
+        if stop - start > 1:
+            history = list(begin)
+            for item in corpus.sequences.items[start:stop]:
+                history += titles[item] + separator
+            documents.append(history[: -len(separator)] + end)
+    generator = np.random.default_rng(seed)
+    rows = np.zeros((0, block), dtype=np.int64)
+    rest = np.zeros(0, dtype=np.int64)
+    while True:
+        order = generator.permutation(len(documents))
+        stream = np.concatenate([rest, *(documents[index] for index in order)]).astype(np.int64)
+        count = len(stream) // block
+        rest = stream[count * block :]
+        fresh = generator.permutation(stream[: count * block].reshape(count, block))
+        rows = np.concatenate([rows, fresh])
+        while len(rows) >= batch_size:
+            ids = torch.from_numpy(rows[:batch_size].copy())
+            rows = rows[batch_size:]
+            yield {"input_ids": ids, "labels": ids}

@@ -1,0 +1,367 @@
+"""The two built-in language models of the diversity encoder: a masked LM and an encoder-decoder.
+
+Both are pre-trained on the prompts that they will read (the paper's Figures 3 and 4), filled from the
+training split, so that what they are asked for later means something to a model this small.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import (
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from recbole_ganprompt.language.builtin import TITLE_TOKENS, Corpus, source_digest
+from recbole_ganprompt.language.builtin_tokenizer import (
+    WORD,
+    byte_level_tokenizer,
+    whole_word_tokenizer,
+)
+from recbole_ganprompt.language.builtin_training import cached_folder, pretrain, seeded
+from recbole_ganprompt.prompt.document import Document
+from recbole_ganprompt.prompt.rendering import TitleTable, encode_piece
+
+
+def content_words(text: str, skipped: Collection[str]) -> list[str]:
+    """Distinct lower-case alphabetic words of three or more letters that are not in ``skipped``."""
+    words = dict.fromkeys(word.lower() for word in WORD.findall(text))
+    return [word for word in words if len(word) > 2 and word not in skipped]
+
+
+def pad(rows: list[list[int]], value: int) -> torch.Tensor:
+    """Lists of ids as int64 [rows, longest], padded on the right with ``value``."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
+def builtin_masked_lm(
+    corpus: Corpus,
+    template: str,
+    domain: str,
+    skipped: Collection[str],
+    cache_dir,
+    seed: int,
+    *,
+    hidden_size: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    intermediate_size: int = 256,
+    vocab_size: int = 6000,
+    max_positions: int = 128,
+    batch_size: int = 32,
+    steps: int = 250,
+    learning_rate: float = 3e-3,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Build (or find) a small BERT that fills Figure 3's mask with a word of what comes next.
+
+    It has ModernBERT's layers (rotary positions, normalization first): with BERT's own, so little
+    text and time taught it the frequency of words and nothing about the history.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    template, domain : str
+        Figure 3's text with its slots, and the text for ``⟨DataDomain⟩``.
+    skipped : collection of str
+        Lower-case words that are no attributes; the mask is never filled with them.
+    cache_dir, seed
+        As in :func:`recbole_ganprompt.language.builtin.builtin_llm`.
+    steps, batch_size : int
+        Of the documents in a batch, three of four are histories of the training split whose mask
+        stands for the content words of the item that follows; the rest are lists of titles. In both,
+        15 % of the titles' tokens are masked too.
+
+    Returns
+    -------
+    pathlib.Path
+        A folder for ``AutoModelForMaskedLM`` and ``AutoTokenizer``. Every token of two or more
+        letters without ``##`` is a whole word of the corpus or of the template.
+    """
+    sizes = [hidden_size, layers, heads, intermediate_size, vocab_size, max_positions]
+    training = [batch_size, steps, learning_rate]
+    text = [template, domain, sorted(skipped)]
+    key = [corpus.key(), text, seed, sizes, training, source_digest(__file__)]
+
+    def build(folder: Path) -> None:
+        texts = [*corpus.titles[1:], template.replace("⟨MASK⟩", ""), domain]
+        tokenizer = whole_word_tokenizer(texts, vocab_size, max_positions)
+        config = ModernBertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden_size,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=intermediate_size,
+            max_position_embeddings=max_positions,
+            global_attn_every_n_layers=1,
+            initializer_range=0.05,
+            initializer_cutoff_factor=3.0,
+            pad_token_id=tokenizer.pad_token_id,
+            cls_token_id=tokenizer.cls_token_id,
+            sep_token_id=tokenizer.sep_token_id,
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+        )
+        document = Document(tokenizer, template, max_positions, DataDomain=domain)
+        with seeded(seed):
+            model = ModernBertForMaskedLM(config)
+            pretrain(
+                _MaskedOnly(model),
+                _masked_documents(corpus, tokenizer, document, skipped, batch_size, seed),
+                steps=steps,
+                learning_rate=learning_rate,
+                description="pre-training the built-in masked LM",
+                device=device,
+                progress=progress,
+            )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return cached_folder(cache_dir, "masked-lm", key, build)
+
+
+class _MaskedOnly(torch.nn.Module):
+    """A masked LM that computes logits for the masked tokens alone.
+
+    The loss is the cross-entropy of the tokens masked at random plus that of the attributes: a
+    document has one mask for an attribute, which would be lost among the others in one mean.
+    """
+
+    def __init__(self, model: ModernBertForMaskedLM):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, labels, rows, columns, words):
+        hidden = self.model.model(input_ids, attention_mask=attention_mask).last_hidden_state
+        masked = labels != -100
+        loss = cross_entropy(self._logits(hidden[masked]), labels[masked])
+        if len(rows):
+            loss = loss + cross_entropy(self._logits(hidden[rows, columns]), words)
+        return _Loss(loss)
+
+    def _logits(self, hidden):
+        return self.model.decoder(self.model.head(hidden))
+
+
+class _Loss:
+    def __init__(self, loss: torch.Tensor):
+        self.loss = loss
+
+
+def _masked_documents(
+    corpus: Corpus, tokenizer, document: Document, skipped, batch_size: int, seed: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    titles = TitleTable(tokenizer, corpus.titles, TITLE_TOKENS).tokens
+    vocabulary = tokenizer.get_vocab()
+    words = [
+        [vocabulary[word] for word in content_words(title, skipped) if word in vocabulary]
+        for title in corpus.titles
+    ]
+    items, offsets = corpus.sequences.items, corpus.sequences.offsets
+    positions = np.arange(len(items))
+    starts = np.repeat(offsets[:-1], np.diff(offsets))
+    follows = np.array([bool(words[item]) for item in items], dtype=bool) & (positions > starts)
+    targets = positions[follows]
+    plain = Document(tokenizer, "⟨UserHistory⟩", tokenizer.model_max_length)
+    # Only titles are masked at random: the template's own words would be too easy.
+    fixed = {*document.head, *document.tail, *document.separator}
+    generator = np.random.default_rng(seed)
+
+    def row(kind: int) -> tuple[list[int], list[int], int, list[int]]:
+        place, wanted = -1, []
+        if kind == 0 or len(targets) == 0:
+            picked = generator.integers(1, len(titles), size=8)
+            ids = plain([titles[item] for item in picked])
+        else:
+            position = generator.choice(targets)
+            history = items[max(starts[position], position - 8) : position]
+            ids = document([titles[item] for item in history])
+            place, wanted = ids.index(tokenizer.mask_token_id), words[items[position]]
+        labels = [-100] * len(ids)
+        for index in np.flatnonzero(generator.random(len(ids)) < 0.15):
+            if ids[index] not in fixed:
+                labels[index], ids[index] = ids[index], tokenizer.mask_token_id
+        return ids, labels, place, wanted
+
+    while True:
+        rows = [row(number % 4) for number in range(batch_size)]
+        ids = pad([row[0] for row in rows], tokenizer.pad_token_id)
+        wanted = [(at, place, word) for at, (*_, place, words) in enumerate(rows) for word in words]
+        wanted = torch.tensor(wanted, dtype=torch.int64).reshape(-1, 3)
+        yield {
+            "input_ids": ids,
+            "attention_mask": (ids != tokenizer.pad_token_id).long(),
+            "labels": pad([row[1] for row in rows], -100),
+            "rows": wanted[:, 0],
+            "columns": wanted[:, 1],
+            "words": wanted[:, 2],
+        }
+
+
+def builtin_seq2seq(
+    corpus: Corpus,
+    template: str,
+    skipped: Collection[str],
+    cache_dir,
+    seed: int,
+    *,
+    hidden_size: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    intermediate_size: int = 344,
+    vocab_size: int = 4096,
+    max_positions: int = 128,
+    batch_size: int = 48,
+    steps: int = 800,
+    learning_rate: float = 3e-3,
+    noise: float = 0.15,
+    pooled: float = 0.5,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Build (or find) a small T5, pre-trained to restore item text from Figure 4's prompt.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    template : str
+        Figure 4's text with its slots.
+    skipped : collection of str
+        Words that are no attributes.
+    cache_dir, seed
+        As in :func:`recbole_ganprompt.language.builtin.builtin_llm`.
+    steps, batch_size : int
+        A batch is all titles alone, all prompts around one title, or all prompts around a user's
+        last three training items; the target is the text of the items.
+    noise : float
+        Share of an input title's tokens that are dropped. In half of the prompts a content word is
+        moved from the titles to the attribute's place, so that the decoder learns to use it.
+    pooled : float
+        Share of the batches in which the decoder sees nothing but the mean of the encoder's
+        vectors (what the generator of the diversity encoder returns) instead of all of them.
+
+    Returns
+    -------
+    pathlib.Path
+        A folder for ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer``.
+    """
+    sizes = [hidden_size, layers, heads, intermediate_size, vocab_size, max_positions]
+    training = [batch_size, steps, learning_rate, noise, pooled]
+    text = [template, sorted(skipped)]
+    key = [corpus.key(), text, seed, sizes, training, source_digest(__file__)]
+
+    def build(folder: Path) -> None:
+        tokenizer = byte_level_tokenizer(
+            corpus.texts(),
+            vocab_size,
+            specials=["<pad>", "</s>"],
+            pattern="$A </s>",
+            repeated=[template],
+            model_max_length=max_positions,
+            pad_token="<pad>",
+            eos_token="</s>",
+        )
+        config = T5Config(
+            vocab_size=len(tokenizer),
+            d_model=hidden_size,
+            d_kv=hidden_size // heads,
+            d_ff=intermediate_size,
+            num_layers=layers,
+            num_heads=heads,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+        )
+        with seeded(seed):
+            model = T5ForConditionalGeneration(config)
+            pretrain(
+                _Restoring(model, pooled, seed),
+                _noisy_documents(corpus, tokenizer, template, skipped, noise, batch_size, seed),
+                steps=steps,
+                learning_rate=learning_rate,
+                description="pre-training the built-in encoder-decoder",
+                device=device,
+                progress=progress,
+            )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return cached_folder(cache_dir, "seq2seq", key, build)
+
+
+class _Restoring(torch.nn.Module):
+    """An encoder-decoder whose decoder sees all of the encoder's vectors, or now and then their mean."""
+
+    def __init__(self, model: T5ForConditionalGeneration, pooled: float, seed: int):
+        super().__init__()
+        self.model, self.pooled = model, pooled
+        self.generator = np.random.default_rng(seed + 1)
+
+    def forward(self, input_ids, attention_mask, labels):
+        hidden = self.model.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.generator.random() < self.pooled:
+            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            hidden = (hidden * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+            attention_mask = attention_mask[:, :1]
+        return self.model(encoder_outputs=(hidden,), attention_mask=attention_mask, labels=labels)
+
+
+def _noisy_documents(
+    corpus: Corpus, tokenizer, template: str, skipped, noise: float, batch_size: int, seed: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    titles = TitleTable(tokenizer, corpus.titles, TITLE_TOKENS).tokens
+    words = [content_words(title, skipped) for title in corpus.titles]
+    limit = tokenizer.model_max_length
+    documents = {None: Document(tokenizer, template, limit)}
+    alone = Document(tokenizer, "⟨UserHistory⟩", limit)
+    items, offsets = corpus.sequences.items, corpus.sequences.offsets
+    users = np.flatnonzero(np.diff(offsets) > 1)
+    generator = np.random.default_rng(seed)
+
+    def noisy(item: int, attribute: str | None) -> list[int]:
+        title = titles[item]
+        if attribute is not None:  # taken out, for the decoder to put back
+            text = re.sub(rf"\b{attribute}\b", "", corpus.titles[item], flags=re.I)
+            title = encode_piece(tokenizer, f" {text}")[:TITLE_TOKENS] or title
+        kept = [token for token in title if generator.random() >= noise]
+        return kept or title
+
+    def row(kind: int) -> tuple[list[int], list[int]]:
+        if kind == 2 and len(users):
+            user = generator.choice(users)
+            last = generator.integers(offsets[user] + 1, offsets[user + 1] + 1)
+            picked = items[max(offsets[user], last - 3) : last]
+        else:
+            picked = generator.integers(1, len(titles), size=1)
+        target = alone([titles[item] for item in picked])
+        known = [word for item in picked for word in words[item]]
+        attribute = None
+        if kind > 0 and known and generator.random() < 0.5:
+            attribute = str(generator.choice(known))
+        source = [noisy(item, attribute) for item in picked]
+        if kind == 0:
+            return alone(source), target
+        if attribute not in documents:
+            documents[attribute] = Document(tokenizer, template, limit, Attribute=attribute)
+        return documents[attribute](source), target
+
+    while True:
+        for kind in (0, 1, 1, 2):
+            rows = [row(kind) for _ in range(batch_size)]
+            ids = pad([source for source, _ in rows], tokenizer.pad_token_id)
+            yield {
+                "input_ids": ids,
+                "attention_mask": (ids != tokenizer.pad_token_id).long(),
+                "labels": pad([target for _, target in rows], -100),
+            }

@@ -1,0 +1,116 @@
+"""What the built-in language models share: a cache of whole folders and one pre-training loop."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from recbole_ganprompt.data.fingerprint import fingerprint
+
+
+def cached_folder(cache_dir, kind: str, key: list, build: Callable[[Path], None]) -> Path:
+    """Return ``<cache_dir>/<kind>-<fingerprint of key>``, built first where it does not exist.
+
+    Parameters
+    ----------
+    cache_dir : path
+    kind : str
+        First part of the folder's name.
+    key : list
+        Everything that the content depends on, as :func:`fingerprint` takes it.
+    build : callable
+        Writes the content into the empty folder it is given. The folder gets its final name only
+        after ``build`` returned, so that an interrupted build is never taken for a finished one.
+    """
+    cache_dir = Path(cache_dir)
+    folder = cache_dir / f"{kind}-{fingerprint(key)}"
+    if folder.is_dir():
+        return folder
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=cache_dir))
+    try:
+        build(unfinished)
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        try:
+            os.rename(unfinished, folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process finished the same folder first
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block, and leave its generators outside as they were."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def pretrain(
+    model: torch.nn.Module,
+    batches: Iterable[dict[str, torch.Tensor]],
+    *,
+    steps: int,
+    learning_rate: float,
+    warmup: float = 0.05,
+    description: str = "pre-training",
+    device: str = "cpu",
+    progress: bool = True,
+) -> list[float]:
+    """Train a transformers model on batches that hold ``labels``: AdamW, warm-up, cosine decay.
+
+    Parameters
+    ----------
+    model : transformers model
+        Returns an output with ``loss``. It is left in evaluation mode, on the CPU.
+    batches : iterable of dict of tensors
+        At least ``steps`` of them; each is passed to the model as keyword arguments.
+    steps : int
+    learning_rate : float
+        The peak, reached after ``warmup * steps`` steps; the last step is near zero.
+
+    Returns
+    -------
+    list of float
+        The loss of each step (nats).
+    """
+    model.to(device).train()
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
+        lr=learning_rate,
+        betas=(0.9, 0.98),
+    )
+    rise = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    losses = []
+    with tqdm(total=steps, desc=description, disable=not progress, leave=False) as bar:
+        for _, batch in zip(range(steps), batches):
+            loss = model(**{name: tensor.to(device) for name, tensor in batch.items()}).loss
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            bar.update()
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    model.to("cpu").eval()
+    return losses

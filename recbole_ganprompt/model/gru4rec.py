@@ -1,0 +1,13 @@
+"""RecBole's GRU4Rec, trained on all positions at once."""
+
+from recbole.model.sequential_recommender import GRU4Rec as RecBoleGRU4Rec
+
+from recbole_ganprompt.model.all_positions import AllPositions
+
+
+class GRU4Rec(AllPositions, RecBoleGRU4Rec):
+    """Same architecture and scores as RecBole's class; see :class:`AllPositions`."""
+
+    def position_outputs(self, item_seq):
+        embedded = self.emb_dropout(self.item_embedding(item_seq))
+        return self.dense(self.gru_layers(embedded)[0])

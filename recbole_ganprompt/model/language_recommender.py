@@ -1,0 +1,252 @@
+"""What all language-model recommenders share: a prompt, an LLM that answers it, a teacher's help."""
+
+import numpy as np
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+
+from recbole_ganprompt.collaborative import Teacher, build_teacher_model
+from recbole_ganprompt.language.adapter import MappingMLP, add_lora
+from recbole_ganprompt.language.answer import answer_ids, answer_logits
+from recbole_ganprompt.language.backbone import load_llm
+from recbole_ganprompt.language.packing import Batch, Branch, batches_by_tokens, collate, pack_row
+from recbole_ganprompt.prompt.rendering import (
+    SOFT_GUIDANCE,
+    SOFT_TARGET,
+    SOFT_USER,
+    PromptTokens,
+    TitleTable,
+)
+from recbole_ganprompt.prompt.template import GUIDANCE, HISTORY, TARGET, TITLE, USER, load_template
+
+
+class LanguageRecommender(SequentialRecommender):
+    """An LLM that answers Yes or No to a prompt about a user and an item.
+
+    Subclasses say which slots of the prompt they can fill (``slots``). The score of a pair is
+    logit(Yes) - logit(No), so p(Yes) is its sigmoid.
+
+    Parameters
+    ----------
+    config : recbole Config
+    dataset : TextSequentialDataset
+
+    Attributes
+    ----------
+    stage : str
+        ``"untrained"``, ``"text"`` (only titles in the prompt), ``"guided"`` (the teacher's opinion
+        as words too) or ``"mapped"`` (soft tokens too). It decides which prompt scoring uses.
+    teacher : Teacher or None
+    mapping : MappingMLP or None
+
+    Raises
+    ------
+    UserError
+        From the backbone, the template or the adapter.
+    """
+
+    input_type = InputType.POINTWISE
+    slots: tuple[str, ...] = (HISTORY, TITLE)
+    STAGES = ("untrained", "text", "guided", "mapped")
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.config = config
+        self.titles = dataset.titles
+        self.token_budget = config["token_budget"]
+        self.history_length = min(config["prompt_history"], config["MAX_ITEM_LIST_LENGTH"])
+        full = load_template(config["prompt"], self.slots)
+        self.llm, self.tokenizer = load_llm(config, dataset, full.literals())
+        self.answers = answer_ids(self.tokenizer, full.positive, full.negative)
+        words = list(config["guidance_words"])
+        self.prompts = {
+            stage: PromptTokens(
+                self.tokenizer,
+                load_template(config["prompt"], tuple(s for s in self.slots if s in allowed)),
+                words,
+            )
+            for stage, allowed in {
+                "text": (HISTORY, TITLE),
+                "guided": (HISTORY, TITLE, GUIDANCE),
+                "mapped": (HISTORY, TITLE, GUIDANCE, USER, TARGET),
+            }.items()
+        }
+        self.title_table = TitleTable(self.tokenizer, self.titles, config["title_tokens"])
+        if config["llm_tuning"] == "lora":
+            self.llm = add_lora(self.llm, config)
+        self.teacher = self.mapping = None
+        if self.uses_teacher:
+            model, settings = build_teacher_model(config, dataset)
+            self.teacher_model = model
+            self.teacher = Teacher(model, settings, config["seed"])
+            embeddings = self.llm.get_input_embeddings().weight
+            self.mapping = MappingMLP(
+                self.teacher.vector_size,
+                embeddings.shape[1],
+                config["mapping_expansion"],
+                float(embeddings.detach().float().square().mean().sqrt()),
+            )
+        self.register_buffer("stage_index", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("guidance_thresholds", torch.zeros(max(len(words) - 1, 0)))
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether the prompt has a place for anything that comes from a teacher."""
+        return any(slot in self.slots for slot in (USER, TARGET, GUIDANCE))
+
+    @property
+    def stage(self) -> str:
+        return self.STAGES[int(self.stage_index)]
+
+    @stage.setter
+    def stage(self, name: str) -> None:
+        self.stage_index.fill_(self.STAGES.index(name))
+
+    def prompt_of(self, stage: str) -> PromptTokens:
+        """The prompt that a stage uses; an untrained model reads titles only."""
+        return self.prompts["text" if stage == "untrained" else stage]
+
+    def guidance_levels(self, opinions: np.ndarray) -> np.ndarray:
+        """Index of the guidance word for each opinion (nats), by the thresholds set in training."""
+        return np.searchsorted(self.guidance_thresholds.cpu().numpy(), opinions)
+
+    # -- the language model -------------------------------------------------------------------
+
+    def answer_batch(self, batch: Batch, soft_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """logit(Yes) - logit(No) at every answer of a batch of packed prompts.
+
+        Parameters
+        ----------
+        batch : Batch
+        soft_vectors : float [soft tokens, hidden size], optional
+            What stands in the soft tokens' places, in the order of ``batch.soft``.
+
+        Returns
+        -------
+        float [answers]
+        """
+        causal = self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm
+        embedded = causal.get_input_embeddings()(batch.ids)
+        if soft_vectors is not None:
+            embedded = embedded.index_put(
+                (batch.soft[:, 0], batch.soft[:, 1]), soft_vectors.to(embedded.dtype)
+            )
+        output = causal.base_model(
+            inputs_embeds=embedded,
+            attention_mask=batch.allowed,
+            position_ids=batch.positions,
+            use_cache=False,
+        )
+        hidden = output.last_hidden_state[batch.answers[:, 0], batch.answers[:, 1]]
+        return answer_logits(causal, hidden, self.answers).float()
+
+    def soft_vectors(self, batch: Batch, user_vectors, item_vectors, opinions) -> torch.Tensor:
+        """Map what each soft token of a batch stands for.
+
+        Parameters
+        ----------
+        batch : Batch
+            Its references are ``(row, candidate)``.
+        user_vectors : float [rows, vector size]
+        item_vectors : float [rows, candidates, vector size]
+        opinions : float [rows, candidates]
+
+        Returns
+        -------
+        float [soft tokens, hidden size]
+        """
+        index = torch.tensor(batch.soft_references, device=user_vectors.device).reshape(-1, 2)
+        kinds = batch.soft[:, 2]
+        row, candidate = index[:, 0], index[:, 1]
+        result = torch.zeros(len(index), self.mapping.user[-1].normalized_shape[0], device=row.device)
+        for kind, mapped in (
+            (SOFT_USER, lambda at: self.mapping.map_users(user_vectors[row[at]])),
+            (SOFT_TARGET, lambda at: self.mapping.map_items(item_vectors[row[at], candidate[at]])),
+            (SOFT_GUIDANCE, lambda at: self.mapping.map_opinions(opinions[row[at], candidate[at]])),
+        ):
+            at = kinds == kind
+            if at.any():
+                result = result.masked_scatter(at[:, None], mapped(at))
+        return result
+
+    # -- scoring ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score_candidates(self, interaction, candidates: torch.Tensor) -> torch.Tensor:
+        """Score several items for each user; a user's candidates share one history.
+
+        Parameters
+        ----------
+        interaction : recbole Interaction
+            ``user_id``, ``item_id_list`` and ``item_length`` of [batch] users.
+        candidates : int64 [batch, candidates]
+
+        Returns
+        -------
+        float [batch, candidates]
+        """
+        users = interaction[self.USER_ID].cpu().numpy()
+        histories = interaction[self.ITEM_SEQ].cpu().numpy()
+        lengths = interaction[self.ITEM_SEQ_LEN].cpu().numpy()
+        items = candidates.cpu().numpy()
+        stage = self.stage
+        opinions = levels = user_vectors = item_vectors = None
+        if stage in ("guided", "mapped"):
+            opinions = self.teacher.opinions(users, histories, lengths, items)
+            levels = self.guidance_levels(opinions)
+        if stage == "mapped":
+            device = candidates.device
+            user_vectors = self.teacher.user_vectors(users, histories, lengths).to(device)
+            item_vectors = self.teacher.item_vectors().to(device)[candidates]
+            opinions = torch.from_numpy(opinions).to(device)
+        prompt = self.prompt_of(stage)
+        rows = []
+        for index, (history, length) in enumerate(zip(histories, lengths)):
+            recent = history[max(0, length - self.history_length) : length]
+            branch = Branch(
+                history=len(recent),
+                titles=[self.title_table[item] for item in items[index]],
+                guidance=[prompt.guidance[level] for level in levels[index]]
+                if levels is not None
+                else [()] * items.shape[1],
+                reference=[(index, column) for column in range(items.shape[1])],
+            )
+            trunk = [self.title_table[item] for item in recent]
+            rows.append(pack_row(prompt, trunk, [branch], soft_guidance=stage == "mapped"))
+        scores = torch.zeros(items.shape, device=candidates.device)
+        for chosen in batches_by_tokens([len(row) for row in rows], self.token_budget):
+            batch = collate([rows[index] for index in chosen], candidates.device)
+            soft = None
+            if stage == "mapped":
+                soft = self.soft_vectors(batch, user_vectors, item_vectors, opinions)
+            at = torch.tensor(batch.references, device=candidates.device)
+            scores[at[:, 0], at[:, 1]] = self.answer_batch(batch, soft)
+        return scores
+
+    def predict(self, interaction):
+        """RecBole's interface: one score for each (user, history, item) row, float [rows]."""
+        return self.score_candidates(interaction, interaction[self.ITEM_ID][:, None])[:, 0]
+
+    # -- weights ------------------------------------------------------------------------------
+
+    def state_dict(self, *args, **kwargs):
+        """Everything but what comes from the backbone unchanged (a frozen LLM's own weights)."""
+        state = super().state_dict(*args, **kwargs)
+        if self.config["llm_tuning"] == "lora":
+            state = type(state)(
+                (key, value)
+                for key, value in state.items()
+                if not key.startswith("llm.") or "lora_" in key
+            )
+        return state
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        """Load what :meth:`state_dict` gave; strict about everything but the backbone's weights."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        expected = set(self.state_dict())
+        missing = [key for key in result.missing_keys if key in expected]
+        if strict and (missing or result.unexpected_keys):
+            raise RuntimeError(
+                f"checkpoint lacks {missing[:3]} and has unknown {result.unexpected_keys[:3]}"
+            )
+        return result

@@ -1,0 +1,174 @@
+"""From templates and titles to tokens.
+
+Every piece of a prompt (literal text, a title, a separator) is tokenized on its own and the pieces
+are joined as tokens. That makes a history shareable between candidates, and it makes item text
+data: a title is tokenized with special tokens switched off, so ``</s>`` in a title is four or five
+ordinary characters and not the end of the prompt.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.prompt.template import (
+    GUIDANCE,
+    HISTORY,
+    OF_TARGET,
+    TARGET,
+    TITLE,
+    USER,
+    Slot,
+    Template,
+    Text,
+)
+
+SEPARATOR = "; "
+# A piece is tokenized behind this anchor, which is cut off again: tokenizers treat the start of a
+# string in different ways (an added blank, none), the middle of one alike.
+ANCHOR = ":"
+
+SOFT_USER, SOFT_TARGET, SOFT_GUIDANCE = 0, 1, 2
+"""Kinds of soft tokens."""
+
+
+def encode_piece(tokenizer, text: str) -> list[int]:
+    """Tokenize a piece of text as it stands inside a longer one, never as a special token.
+
+    Raises
+    ------
+    UserError
+        If the tokenizer merges text across the anchor, or turns text into a special token.
+    """
+
+    def encode(string):
+        return tokenizer(string, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    anchor, ids = encode(ANCHOR), encode(ANCHOR + text)
+    if ids[: len(anchor)] != anchor:
+        # The tokenizer merged the anchor with the piece: fall back to the piece alone.
+        ids, anchor = encode(text), []
+    ids = ids[len(anchor) :]
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return [token for token in ids if token not in special]
+
+
+class TitleTable:
+    """Token ids of all items' texts, each cut to ``max_tokens``.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    titles : list of str [items]
+        ``titles[0]`` belongs to the padding item.
+    max_tokens : int
+    """
+
+    def __init__(self, tokenizer, titles: list[str], max_tokens: int):
+        self.tokens = [encode_piece(tokenizer, f" {title}")[:max_tokens] for title in titles]
+
+    def __getitem__(self, item: int) -> list[int]:
+        return self.tokens[item]
+
+
+@dataclass(frozen=True)
+class SoftToken:
+    """A place for one mapped vector."""
+
+    kind: int
+
+
+class PromptTokens:
+    """A template's literal pieces as tokens, arranged for sharing.
+
+    The prompt is cut into three parts:
+
+    * ``head``: up to the end of the history's slot, shared by all positions of a user,
+    * ``middle``: between the history and the first slot of the target, shared by all candidates,
+    * ``tail``: from the first slot of the target to the answer, one for each candidate.
+
+    If the target stands before the history, ``head`` and ``middle`` end before it and the history
+    is rendered inside the tail: less is shared, the tokens are the same.
+
+    Attributes
+    ----------
+    head, middle, tail : list
+        Token ids (int), :class:`SoftToken`, or the names of slots (str) left to fill.
+    history_in_tail : bool
+    separator : list of int
+    """
+
+    def __init__(self, tokenizer, template: Template, words_for_guidance: list[str] | None = None):
+        order = [part.name for part in template.parts if isinstance(part, Slot)]
+        first_of_target = min(order.index(name) for name in OF_TARGET if name in order)
+        self.history_in_tail = HISTORY in order and order.index(HISTORY) > first_of_target
+        self.separator = encode_piece(tokenizer, SEPARATOR.rstrip())
+        self.guidance = [encode_piece(tokenizer, f" {word}") for word in words_for_guidance or []]
+        head, middle, tail = [], [], []
+        if tokenizer.bos_token_id is not None:
+            head.append(tokenizer.bos_token_id)
+        section = head
+        for part in template.parts:
+            if isinstance(part, Text):
+                section.extend(encode_piece(tokenizer, part.text.rstrip(" ")))
+                continue
+            if part.name in OF_TARGET:
+                section = tail
+            if part.name == USER:
+                section.append(SoftToken(SOFT_USER))
+            elif part.name == TARGET:
+                section.append(SoftToken(SOFT_TARGET))
+            elif part.name == HISTORY and section is head:
+                section = middle  # the trunk's titles stand between the two
+            else:
+                section.append(part.name)
+        self.head, self.middle, self.tail = head, middle, tail
+        if not self.history_in_tail and HISTORY not in order:
+            raise UserError(f"The prompt template needs the slot ⟨{HISTORY}⟩.")
+
+    def fill(self, section: list, *, title=(), history=(), guidance=(), soft_guidance=False):
+        """Fill a section's slots.
+
+        Parameters
+        ----------
+        section : list
+            ``middle`` or ``tail``.
+        title, history, guidance : sequence of int
+            Token ids for the slots.
+        soft_guidance : bool
+            Put a soft token behind the guidance words.
+
+        Returns
+        -------
+        ids : list of int
+            -1 - kind stands where a soft token goes.
+        """
+        ids: list[int] = []
+        for piece in section:
+            if isinstance(piece, SoftToken):
+                ids.append(-1 - piece.kind)
+            elif piece == TITLE:
+                ids.extend(title)
+            elif piece == HISTORY:
+                ids.extend(history)
+            elif piece == GUIDANCE:
+                ids.extend(guidance)
+                if soft_guidance:
+                    ids.append(-1 - SOFT_GUIDANCE)
+            else:
+                ids.append(piece)
+        return ids
+
+    def history(self, titles: list[list[int]]) -> list[int]:
+        """The tokens of a whole history: titles with separators between them."""
+        ids: list[int] = []
+        for index, title in enumerate(titles):
+            if index:
+                ids.extend(self.separator)
+            ids.extend(title)
+        return ids
+
+
+def guidance_level(opinions: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Index of the guidance word for each opinion, by thresholds in ascending order."""
+    return np.searchsorted(thresholds, opinions)

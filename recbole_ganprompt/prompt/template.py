@@ -1,0 +1,132 @@
+"""Prompt templates with slots (the paper's Figure 5 and its variants).
+
+A template is text with slots such as ``⟨UserHistory⟩``. It is parsed once, from its own file; item
+text is put into the slots later, as tokens, so nothing in a title can open a slot.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from recbole_ganprompt.config import properties_path
+from recbole_ganprompt.errors import UserError
+
+HISTORY, USER, TITLE, TARGET, GUIDANCE = (
+    "UserHistory",
+    "UserID",
+    "TargetTitle",
+    "TargetID",
+    "GuidanceKnowledge",
+)
+SLOTS = (HISTORY, USER, TITLE, TARGET, GUIDANCE)
+OF_TARGET = (TITLE, TARGET, GUIDANCE)
+"""Slots whose content differs between the candidates of one user."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Literal text of a template."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place to be filled, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed prompt.
+
+    Attributes
+    ----------
+    parts : tuple of Text and Slot
+        The whole prompt up to the answer.
+    positive, negative : str
+        The two answers.
+    """
+
+    parts: tuple[Text | Slot, ...]
+    positive: str
+    negative: str
+
+    def __contains__(self, slot: str) -> bool:
+        return Slot(slot) in self.parts
+
+    def literals(self) -> list[str]:
+        """The literal texts and the answers, for a tokenizer that is trained on them."""
+        return [
+            *(part.text for part in self.parts if isinstance(part, Text)),
+            f" {self.positive}",
+            f" {self.negative}",
+        ]
+
+
+def parse_template(source: dict, slots) -> Template:
+    """Parse a template, keeping only the given optional slots.
+
+    Parameters
+    ----------
+    source : dict
+        ``instruction``, ``input``, ``positive`` and ``negative``.
+    slots : collection of str
+        The slots that the model can fill; a ``[[...]]`` phrase around another one vanishes.
+
+    Raises
+    ------
+    UserError
+        If a key is missing, a slot is unknown, or one that can't be filled isn't optional.
+    """
+    missing = {"instruction", "input", "positive", "negative"} - set(source)
+    if missing:
+        raise UserError(f"The prompt template lacks {', '.join(sorted(missing))}: add it.")
+    text = f"Instruction: {source['instruction']}\nInput: {source['input']}\nOutput:"
+
+    def optional(match: re.Match) -> str:
+        inside = match.group(1)
+        return inside if set(re.findall("⟨(.*?)⟩", inside)) <= set(slots) else ""
+
+    text = re.sub(r"\[\[(.*?)\]\]", optional, text, flags=re.S)
+    parts: list[Text | Slot] = []
+    for index, piece in enumerate(re.split("⟨(.*?)⟩", text)):
+        if index % 2 == 0:
+            if piece:
+                parts.append(Text(piece))
+        elif piece not in SLOTS:
+            raise UserError(
+                f"The prompt template has an unknown slot ⟨{piece}⟩: known are {', '.join(SLOTS)}."
+            )
+        elif piece not in slots:
+            raise UserError(
+                f"This model has nothing for the slot ⟨{piece}⟩: put [[ ]] around the phrase "
+                "that holds it, so that it can vanish."
+            )
+        else:
+            parts.append(Slot(piece))
+    if Slot(TITLE) not in parts:
+        raise UserError(f"The prompt template needs the slot ⟨{TITLE}⟩.")
+    return Template(tuple(parts), str(source["positive"]), str(source["negative"]))
+
+
+def load_template(name: str, slots) -> Template:
+    """Read ``properties/prompt/<name>.yaml``, or the file of that path, and parse it.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it is no template.
+    """
+    path = properties_path("prompt", f"{name}.yaml")
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        raise UserError(f"There is no prompt template '{name}': give a YAML file's path.")
+    source = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(source, dict):
+        raise UserError(f"{path} is no prompt template: it needs instruction, input and answers.")
+    return parse_template(source, slots)

@@ -1,0 +1,290 @@
+"""Training a language-model recommender on packed prompts: step one and step two.
+
+Both steps minimise the binary cross-entropy of p(Yes) over a positive and its negatives. Step one
+trains the language model (LoRA, or all of a small one); step two trains the mapping MLP with the
+language model and the teacher frozen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
+
+from recbole_ganprompt.collaborative import training_negatives
+from recbole_ganprompt.data.batches import Positions, TextVariants, training_rows
+from recbole_ganprompt.data.sequences import histories_before
+from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
+from recbole_ganprompt.language.packing import batches_by_tokens, collate
+from recbole_ganprompt.trainer.sequential import SequentialTrainer
+
+
+@dataclass(frozen=True)
+class Step:
+    """How one training step goes.
+
+    Attributes
+    ----------
+    name : str
+        For progress bars and curves.
+    epochs : int
+    learning_rate : float
+        Peak of a linear warm-up and decay (AdamW).
+    batch_size : int
+        Samples (pairs of a user and an item) an optimizer step.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    batch_size: int
+
+
+class LanguageTrainer(SequentialTrainer):
+    """Base of the trainers of our own models.
+
+    Attributes
+    ----------
+    curves : dict of list
+        Loss and validation metric by step, for figures.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.curves: dict[str, list] = {}
+
+    def text_positions(self, dataset, excluded: Positions | None, generator) -> Positions:
+        """All training positions but the excluded ones, with freshly drawn negatives."""
+        sequences = dataset.training_sequences()
+        users = np.repeat(np.arange(len(sequences.lengths)), sequences.lengths)
+        ends = np.arange(len(users)) - sequences.offsets[users]
+        wanted = ends > 0
+        if excluded is not None:
+            wanted[sequences.offsets[excluded.users] + excluded.ends] = False
+        users, ends = users[wanted], ends[wanted]
+        negatives = training_negatives(
+            sequences, users, dataset.item_num, self.config["train_negatives"], generator
+        )
+        targets = sequences.items[sequences.offsets[users] + ends]
+        return Positions(users, ends, np.concatenate([targets[:, None], negatives], axis=1))
+
+    def rows(self, dataset, positions: Positions, stage: str, texts: TextVariants, generator):
+        """Pack positions into rows of the stage's prompt."""
+        guidance = None
+        if stage != "text":
+            guidance = self.model.guidance_levels(positions.opinions)
+        return training_rows(
+            positions,
+            dataset.training_sequences(),
+            self.model.prompt_of(stage),
+            texts,
+            guidance,
+            self.model.history_length,
+            self.config["row_tokens"],
+            stage == "mapped",
+            generator,
+        )
+
+    def batches(self, rows, generator):
+        """Rows of similar length together, each batch within ``token_budget``, in random order."""
+        lengths = [len(row) for row in rows]
+        return [
+            [rows[index] for index in chosen]
+            for chosen in batches_by_tokens(lengths, self.config["token_budget"], generator)
+        ]
+
+    def run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data):
+        """Optimise ``parameters``, keep the epoch that is best on validation.
+
+        Parameters
+        ----------
+        step : Step
+        parameters : list of Parameter
+        epoch_batches : callable
+            Epoch number to a list of batches, each a list of packed rows.
+        loss_of_batch : callable
+            Collated batch to (summed loss, number of samples).
+        valid_data : RecBole data loader
+
+        Returns
+        -------
+        dict or None
+            Best metrics on validation.
+        """
+        optimizer = torch.optim.AdamW(
+            parameters, lr=step.learning_rate, weight_decay=self.config["llm_weight_decay"]
+        )
+        best_score, best_metrics, best_state = -np.inf, None, None
+        curve = self.curves.setdefault(step.name, [])
+        done = total = 0
+        bar = tqdm(desc=step.name, disable=not self.config["show_progress"], unit="sample")
+        for epoch in range(step.epochs):
+            batches = epoch_batches(epoch)
+            samples = [sum(len(row.answers) for row in rows) for rows in batches]
+            if total == 0:
+                total = sum(samples) * step.epochs
+                bar.reset(total)
+            self.model.train()
+            self._freeze_dropout(parameters)
+            summed = counted = pending = 0
+            for rows, size in zip(batches, samples):
+                loss, count = loss_of_batch(collate(rows, self.device))
+                self._check_nan(loss)
+                (loss / step.batch_size).backward()
+                summed, counted = summed + loss.item(), counted + count
+                pending, done = pending + size, done + size
+                bar.update(size)
+                if pending < step.batch_size and done < total:
+                    continue
+                # Less than a full batch weighs less, and a batch that overshot is averaged.
+                scale = step.batch_size / max(pending, step.batch_size)
+                for parameter in parameters:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(scale)
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                progress = done / total
+                factor = min(1.0, progress / 0.05) * max(0.02, 1.0 - progress)
+                for group in optimizer.param_groups:
+                    group["lr"] = step.learning_rate * factor
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                pending = 0
+            loss = summed / max(counted, 1)
+            self.tensorboard.add_scalar(f"Loss/{step.name}", loss, epoch)
+            metrics = self.validate(valid_data)
+            score = -np.inf if metrics is None else metrics[self.valid_metric]
+            curve.append({"epoch": epoch, "loss": loss, "valid": metrics})
+            if metrics is not None:
+                self.tensorboard.add_scalar(f"Valid/{step.name}", score, epoch)
+            bar.set_postfix(loss=f"{loss:.4f}", valid=f"{score:.4f}")
+            self.logger.info(f"{step.name}: epoch {epoch} loss {loss:.4f} valid {metrics}")
+            if metrics is None or score > best_score:
+                best_score, best_metrics = score, metrics
+                best_state = [parameter.detach().clone() for parameter in parameters]
+        bar.close()
+        if best_state is not None:
+            with torch.no_grad():
+                for parameter, value in zip(parameters, best_state):
+                    parameter.copy_(value)
+        self.model.eval()
+        return best_metrics
+
+    def validate(self, valid_data):
+        """Metrics on the first ``valid_users`` users of the validation split, or None."""
+        if not len(valid_data._dataset):
+            return None
+        evaluation = self.evaluation_set(valid_data).first(self.config["valid_users"])
+        return configured_metrics(
+            score_candidates(self.model, evaluation, self.config).numpy(), self.config
+        )
+
+    def _freeze_dropout(self, parameters):
+        """Modules none of whose parameters are trained stay in evaluation mode (the teacher)."""
+        trained = {id(parameter) for parameter in parameters}
+        for module in self.model.children():
+            if not any(id(parameter) in trained for parameter in module.parameters()):
+                module.eval()
+
+    # -- the two steps ------------------------------------------------------------------------
+
+    def tune_language_model(self, dataset, valid_data, held_out, texts: TextVariants):
+        """Step one: the language model learns to answer.
+
+        Positions without an opinion are asked with the titles alone; those in ``held_out`` with the
+        teacher's opinion as words, which cross-fitting made honest.
+        """
+        model, config = self.model, self.config
+        if held_out is not None:
+            quantiles = np.linspace(0, 1, len(model.guidance_thresholds) + 2)[1:-1]
+            thresholds = np.quantile(held_out.opinions, quantiles)
+            model.guidance_thresholds.copy_(torch.from_numpy(thresholds))
+        model.stage = "text" if held_out is None else "guided"
+
+        def epoch_batches(epoch):
+            generator = np.random.default_rng([config["seed"], 2, epoch])
+            positions = self.text_positions(dataset, held_out, generator)
+            rows = self.rows(dataset, positions, "text", texts, generator)
+            if held_out is not None:
+                rows += self.rows(dataset, held_out, "guided", texts, generator)
+            return self.batches(rows, generator)
+
+        parameters = [p for p in model.llm.parameters() if p.requires_grad]
+        step = Step(
+            "step one", config["llm_epochs"], config["llm_learning_rate"], config["llm_batch_size"]
+        )
+        return self.run_step(
+            step, parameters, epoch_batches, lambda batch: self._loss(batch, None), valid_data
+        )
+
+    def tune_mapping(self, dataset, valid_data, held_out: Positions, texts: TextVariants):
+        """Step two: soft tokens from the teacher's vectors and opinion.
+
+        ``step_two`` decides what learns: ``mapping`` only the mapping MLP; ``lora+mapping`` the
+        language model's trainable weights as well; ``teacher+mapping`` the teacher as well; ``all``.
+        """
+        model, config = self.model, self.config
+        teacher = model.teacher
+        model.mapping.standardize(teacher.item_vectors())
+        model.stage = "mapped"
+        histories, lengths = histories_before(
+            dataset.training_sequences(),
+            held_out.users,
+            held_out.ends,
+            config["MAX_ITEM_LIST_LENGTH"],
+        )
+        trains_teacher = config["step_two"] in ("teacher+mapping", "all")
+        parameters = list(model.mapping.parameters())
+        if config["step_two"] in ("lora+mapping", "all"):
+            parameters += [p for p in model.llm.parameters() if p.requires_grad]
+        frozen = [p for p in model.llm.parameters() if p.requires_grad and p not in set(parameters)]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        if trains_teacher:
+            parameters += list(model.teacher_model.parameters())
+            users = items = None
+        else:
+            users = teacher.user_vectors(held_out.users, histories, lengths)
+            items = teacher.item_vectors()
+
+        def epoch_batches(epoch):
+            generator = np.random.default_rng([config["seed"], 3, epoch])
+            rows = self.rows(dataset, held_out, "mapped", texts, generator)
+            return self.batches(rows, generator)
+
+        def loss_of_batch(batch):
+            chosen = np.unique([row for row, _ in batch.references])
+            place = {row: index for index, row in enumerate(chosen)}
+            batch.soft_references = [(place[row], c) for row, c in batch.soft_references]
+            candidates = torch.from_numpy(held_out.candidates[chosen])
+            if trains_teacher:
+                inputs = held_out.users[chosen], histories[chosen], lengths[chosen]
+                user_vectors = teacher.encode_users(*inputs)
+                item_vectors = teacher.item_table()[candidates.to(self.device)]
+            else:
+                user_vectors, item_vectors = users[chosen], items[candidates]
+            soft = model.soft_vectors(
+                batch,
+                user_vectors.to(self.device),
+                item_vectors.to(self.device),
+                torch.from_numpy(held_out.opinions[chosen]).to(self.device),
+            )
+            return self._loss(batch, soft)
+
+        step = Step(
+            "step two",
+            config["mapping_epochs"],
+            config["mapping_learning_rate"],
+            config["llm_batch_size"],
+        )
+        metrics = self.run_step(step, parameters, epoch_batches, loss_of_batch, valid_data)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        return metrics
+
+    def _loss(self, batch, soft):
+        logits = self.model.answer_batch(batch, soft)
+        labels = torch.tensor(
+            [float(reference[1] == 0) for reference in batch.references], device=logits.device
+        )
+        return binary_cross_entropy_with_logits(logits, labels, reduction="sum"), len(labels)

@@ -1,0 +1,110 @@
+"""Training and evaluating RecBole's sequential models under the shared protocol."""
+
+import copy
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+from tqdm import tqdm
+
+from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
+from recbole_ganprompt.model.all_positions import AllPositions, training_windows
+from recbole_ganprompt.trainer.stages import Stages
+
+
+class SequentialTrainer(Trainer):
+    """RecBole's trainer on frozen candidates, one pass a sequence where the model is causal.
+
+    ``evaluate`` takes the evaluation set from the dataset behind the data loader, so that every model
+    ranks the same lists; the loader's own sampled negatives are not used.
+
+    Attributes
+    ----------
+    scores : float32 array [users, candidates]
+        Scores of the last evaluation.
+    best_state : dict of tensors
+        Weights of the epoch that was best on validation.
+    write_checkpoints : bool
+        Whether RecBole's ``.pth`` is written too; False keeps the best weights in memory only.
+    directory : Path or None
+        Where artefacts of the run go; None writes none.
+    stages : Stages
+        Seconds and memory of each stage.
+    findings : dict
+        What a run found out beside its metrics, for ``result.json``.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.scores = None
+        self.best_state = None
+        self.write_checkpoints = True
+        self.directory = None
+        self.stages = Stages()
+        self.findings = {}
+        self._evaluation_sets = {}
+        self._windows = None
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        if not isinstance(self.model, AllPositions):
+            return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        if self._windows is None:
+            dataset = train_data._dataset
+            self._windows = training_windows(
+                dataset.training_sequences(), self.config["MAX_ITEM_LIST_LENGTH"]
+            )
+        self.model.train()
+        order = torch.randperm(len(self._windows))
+        batches = order.split(self.config["train_batch_size"])
+        if show_progress:
+            batches = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"))
+        total = 0.0
+        for index in batches:
+            windows = self._windows[index]
+            width = int((windows > 0).sum(dim=1).max())
+            loss = self.model.calculate_sequence_loss(windows[:, :width].to(self.device))
+            self._check_nan(loss)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.clip_grad_norm:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            self.optimizer.step()
+            total += loss.item()
+        return total
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """Rank the frozen candidates of the split behind ``eval_data``.
+
+        Returns
+        -------
+        dict or None
+            Metrics by name; ``None`` for a split without users.
+        """
+        if not len(eval_data._dataset):
+            return None
+        if load_best_model and model_file is None and self.best_state is not None:
+            self.model.load_state_dict(self.best_state)
+        elif load_best_model:
+            self.resume_weights(model_file or self.saved_model_file)
+        scores = score_candidates(self.model, self.evaluation_set(eval_data), self.config)
+        self.scores = scores.numpy()
+        return configured_metrics(self.scores, self.config)
+
+    def evaluation_set(self, eval_data):
+        """Histories and candidates of the split behind a data loader."""
+        dataset = eval_data._dataset
+        if dataset.phase not in self._evaluation_sets:
+            self._evaluation_sets[dataset.phase] = dataset.evaluation_set(dataset.phase)
+        return self._evaluation_sets[dataset.phase]
+
+    def resume_weights(self, file):
+        """Load a checkpoint's weights."""
+        checkpoint = torch.load(file, map_location=self.device, weights_only=False)
+        self.model.load_state_dict(checkpoint["state_dict"])
+        self.model.load_other_parameter(checkpoint.get("other_parameter"))
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        self.best_state = copy.deepcopy(self.model.state_dict())
+        if self.write_checkpoints:
+            super()._save_checkpoint(epoch, verbose=verbose, **kwargs)

@@ -1,0 +1,76 @@
+"""Stage 0: train the teacher, and get opinions on training pairs that it had not seen."""
+
+import numpy as np
+from recbole.data.utils import get_dataloader
+from recbole.sampler import RepeatableSampler
+
+from recbole_ganprompt.collaborative import Teacher, training_negatives
+from recbole_ganprompt.data.batches import Positions
+from recbole_ganprompt.data.sequences import histories_before
+from recbole_ganprompt.trainer.sequential import SequentialTrainer
+
+
+def training_loader(config, dataset):
+    """RecBole's training loader over a (partial) training split."""
+    sampler = None
+    if config["train_neg_sample_args"]["distribution"] != "none":
+        sampler = RepeatableSampler(["train"], dataset, "uniform").set_phase("train")
+    return get_dataloader(config, "train")(config, dataset, sampler, shuffle=True)
+
+
+def held_out_positions(dataset, early) -> tuple[np.ndarray, np.ndarray]:
+    """Users and positions of the training targets that ``early`` keeps from training."""
+    kept = early.kept_from_training
+    users = np.repeat(np.arange(len(kept)), kept)
+    first = dataset.training_sequences().lengths - kept
+    offset = np.arange(len(users)) - np.repeat(np.cumsum(kept) - kept, kept)
+    return users, first[users] + offset
+
+
+def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[Positions, dict]:
+    """Train the teacher, first without each user's last training items, then on all.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Its model is trained in place.
+    train_data, valid_data : RecBole data loaders
+    settings : recbole Config
+        The run's: ``opinion_items`` (how many items are kept back) and ``train_negatives``.
+
+    Returns
+    -------
+    held_out : Positions
+        The items kept back, with negatives and the early teacher's opinions on both.
+    metrics : dict or None
+        The final teacher's on validation; None where there is no validation split.
+    """
+    dataset, config = train_data._dataset, teacher.config
+    early = dataset.early(settings["opinion_items"])
+    _fit(teacher.model, config, training_loader(config, early), valid_data)
+
+    users, ends = held_out_positions(dataset, early)
+    sequences = dataset.training_sequences()
+    generator = np.random.default_rng([settings["seed"], 1])
+    negatives = training_negatives(
+        sequences, users, dataset.item_num, settings["train_negatives"], generator
+    )
+    targets = sequences.items[sequences.offsets[users] + ends]
+    candidates = np.concatenate([targets[:, None], negatives], axis=1)
+    histories, lengths = histories_before(
+        sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"]
+    )
+    opinions = teacher.opinions(users, histories, lengths, candidates)
+
+    metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data)
+    return Positions(users, ends, candidates, opinions), metrics
+
+
+def _fit(model, config, train_data, valid_data):
+    trainer = SequentialTrainer(config, model)
+    trainer.write_checkpoints = False
+    _, metrics = trainer.fit(
+        train_data, valid_data, verbose=False, show_progress=config["show_progress"]
+    )
+    model.load_state_dict(trainer.best_state)
+    return metrics
