@@ -15,9 +15,9 @@ OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 with_recbole = ["recbole==1.2.1", "setuptools<81", "numpy<2", "pandas<3", "pyarrow<20"]
 
 # RecBole's own requirements, with a Ray of today: there it is installed with --no-deps.
-without_recbole = ["numpy", "pandas", "scipy", "scikit-learn", "colorlog==4.7.2", "colorama==0.4.4"]
-without_recbole += ["tensorboard", "thop>=0.1.1.post2207130030", "plotly", "texttable", "psutil"]
-without_recbole += ["ray[tune]>=2.10"]
+without_recbole = ["scipy", "scikit-learn", "colorlog==4.7.2", "colorama==0.4.4", "tensorboard"]
+without_recbole += ["thop>=0.1.1.post2207130030", "plotly", "texttable", "ray[tune]>=2.10"]
+without_recbole += ["setuptools"]  # thop imports distutils, which Python 3.12 removed
 
 setup(
     name="recbole-ganprompt",
@@ -35,13 +35,16 @@ setup(
         "transformers>=5.0,<6",
         "peft>=0.18",
         "safetensors>=0.4",
+        "numpy>=1.24",
+        "pandas>=2.0",
+        "psutil>=5.9",
         "tabulate>=0.9",
         "tqdm>=4.60",
         "pyyaml>=6.0",
         *(f"{requirement}; {OLD}" for requirement in with_recbole),
         *(f"{requirement}; {NEW}" for requirement in without_recbole),
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.8"]},
+    extras_require={"test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*"]},
     entry_points={"console_scripts": ["recbole-ganprompt=recbole_ganprompt.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

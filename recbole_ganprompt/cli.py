@@ -31,7 +31,11 @@ RecBole's keys (learning_rate, epochs, gpu_id, ...) are accepted too."""
 BASELINES = ("SASRec", "GRU4Rec", "DIN", "BERT4Rec", "Caser")
 
 # Said by RecBole's own code about itself; the user can do nothing about them.
-_NOISE = (r"`torch\.cuda\.amp\.GradScaler", "The given NumPy array is not writable")
+_NOISE = (
+    r"`torch\.cuda\.amp\.GradScaler",
+    "The given NumPy array is not writable",
+    "A value is trying to be set on a copy of a DataFrame",
+)
 
 
 def main(arguments=None) -> int:
@@ -108,9 +112,7 @@ def help_text() -> str:
         lines += ["", f"Keys of {title}:"]
         for key, default, comment in _described(path):
             lines.append(f"  --{key}={default}")
-            lines += textwrap.wrap(
-                comment, width, initial_indent=" " * 6, subsequent_indent=" " * 6
-            )
+            lines += textwrap.wrap(comment, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 
@@ -137,9 +139,7 @@ def list_text(arguments=()) -> str:
 
 
 def _wrapped(start: str, names) -> list[str]:
-    return textwrap.wrap(
-        start + ", ".join(names), 100, initial_indent="  ", subsequent_indent="    "
-    )
+    return textwrap.wrap(start + ", ".join(names), 100, initial_indent="  ", subsequent_indent="    ")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from recbole_ganprompt.evaluation.evaluator import interaction_of, score_candida
 from recbole_ganprompt.model.all_positions import AllPositions
 from recbole_ganprompt.model.registry import model_class
 
-
 # What the teacher takes over from the run; its own training settings are its own file's.
 _SHARED = [
     *dataset_arguments,
@@ -142,9 +141,7 @@ class Teacher:
         """
         reference = np.broadcast_to(self.reference, (len(users), len(self.reference)))
         both = np.concatenate([candidates, reference], axis=1)
-        scores = score_candidates(
-            self.model, EvaluationSet(users, histories, lengths, both), self.config
-        )
+        scores = score_candidates(self.model, EvaluationSet(users, histories, lengths, both), self.config)
         own, other = scores[:, : candidates.shape[1]], scores[:, candidates.shape[1] :]
         level = torch.logsumexp(other, dim=1, keepdim=True) - np.log(other.shape[1])
         return (own - level).numpy()
@@ -170,4 +167,3 @@ def training_negatives(sequences: Sequences, users, item_count: int, negatives: 
             break
         drawn[wrong] = generator.integers(1, item_count, size=int(wrong.sum()))
     return drawn
-

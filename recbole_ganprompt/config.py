@@ -224,9 +224,7 @@ class ProtocolConfig(Config):
     UserError
     """
 
-    def __init__(
-        self, model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None
-    ):
+    def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None):
         self.__dict__["_arguments"] = arguments
         super().__init__(model, dataset, config_file_list, config_dict)
 

@@ -60,9 +60,7 @@ def _layer_properties(config_class) -> None:
 
     @functools.wraps(original)
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
-        if type(self) is config_class and _model_name(
-            model, config_file_list, config_dict
-        ) in MODELS:
+        if type(self) is config_class and _model_name(model, config_file_list, config_dict) in MODELS:
             from recbole_ganprompt.config import ProtocolConfig
 
             self.__class__ = ProtocolConfig

@@ -153,6 +153,4 @@ def frozen_candidates(dataset, phase: str, users, positives) -> np.ndarray:
 
 def candidates_fingerprint(*sets: EvaluationSet | None) -> str:
     """One digest of the lists that a result was measured on."""
-    return fingerprint(
-        *(part and [part.users, part.histories, part.candidates] for part in sets)
-    )
+    return fingerprint(*(part and [part.users, part.histories, part.candidates] for part in sets))

@@ -100,9 +100,7 @@ class TextSequentialDataset(SequentialDataset):
     def _read_titles(self) -> tuple[list[str], int]:
         path = Path(self.dataset_path) / f"{self.dataset_name}.item"
         if not path.is_file():
-            raise UserError(
-                f"{path} is missing: GANPrompt's protocol needs item text, one line an item."
-            )
+            raise UserError(f"{path} is missing: GANPrompt's protocol needs item text, one line an item.")
         separator = self.config["field_separator"]
         table = pd.read_csv(
             path,
@@ -145,9 +143,7 @@ class TextSequentialDataset(SequentialDataset):
         self.set_field_property(
             list_field, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, self.max_item_list_len
         )
-        self.set_field_property(
-            self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
-        )
+        self.set_field_property(self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
         users = np.repeat(np.arange(self.user_num), self.sequences.lengths)
         position = np.arange(len(users)) - self.sequences.offsets[users]
         rows = np.flatnonzero(position > 0)
@@ -192,9 +188,7 @@ class TextSequentialDataset(SequentialDataset):
     def _phase_of_positions(self) -> np.ndarray:
         """0, 1 or 2 (train, valid, test) for each interaction of ``sequences``."""
         lengths = np.repeat(self.sequences.lengths, self.sequences.lengths)
-        from_end = np.repeat(self.sequences.offsets[1:], self.sequences.lengths) - np.arange(
-            len(lengths)
-        )
+        from_end = np.repeat(self.sequences.offsets[1:], self.sequences.lengths) - np.arange(len(lengths))
         phase = np.zeros(len(lengths), dtype=np.int64)
         evaluated = lengths > self.held_out
         phase[evaluated & (from_end == 1)] = 2
@@ -205,9 +199,7 @@ class TextSequentialDataset(SequentialDataset):
     def training_sequences(self) -> Sequences:
         """The part of every sequence that models may train on."""
         evaluated = self.sequences.lengths > self.held_out
-        return self.sequences.without_last(
-            np.where(evaluated, self.held_out, 0) + self.kept_from_training
-        )
+        return self.sequences.without_last(np.where(evaluated, self.held_out, 0) + self.kept_from_training)
 
     def early(self, count: int) -> "TextSequentialDataset":
         """The training split without each user's last ``count`` items, two at least being left.
@@ -235,9 +227,7 @@ class TextSequentialDataset(SequentialDataset):
         lengths = self.sequences.lengths
         users = np.flatnonzero(lengths > self.held_out)
         ends = lengths[users] - (2 if phase == "valid" else 1)
-        histories, history_lengths = histories_before(
-            self.sequences, users, ends, self.max_item_list_len
-        )
+        histories, history_lengths = histories_before(self.sequences, users, ends, self.max_item_list_len)
         positives = self.sequences.items[self.sequences.offsets[users] + ends]
         candidates = frozen_candidates(self, phase, users, positives)
         return EvaluationSet(users, histories, history_lengths, candidates)

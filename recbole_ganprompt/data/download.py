@@ -49,8 +49,7 @@ def locate(config) -> Path:
         close = nearest(name, dataset_names())
         hint = f"did you mean {close}?" if close else "--list shows the known ones."
         raise UserError(
-            f"There is no dataset {name}, neither in {folder.parent} nor in RecBole's download "
-            f"list: {hint}"
+            f"There is no dataset {name}, neither in {folder.parent} nor in RecBole's download list: {hint}"
         )
     _download(name, known[key], folder)
     return folder
@@ -114,5 +113,8 @@ def _unpack(archive: Path, folder: Path, old: str, new: str) -> None:
         for member in source.infolist():
             base = member.filename.replace("\\", "/").rpartition("/")[2]
             if base and not base.startswith("."):
-                with source.open(member) as file, (folder / base.replace(old, new)).open("wb") as to:
+                with (
+                    source.open(member) as file,
+                    (folder / base.replace(old, new)).open("wb") as to,
+                ):
                     shutil.copyfileobj(file, to)

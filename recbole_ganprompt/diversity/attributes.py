@@ -127,9 +127,7 @@ def count_attributes(
     collections.Counter
         Number of users by word.
     """
-    allowed = {
-        index: word for index, word in whole_words(tokenizer).items() if word not in excluded
-    }
+    allowed = {index: word for index, word in whole_words(tokenizer).items() if word not in excluded}
     positions = getattr(masked_lm.config, "max_position_embeddings", max_tokens)
     limit = min(max_tokens, tokenizer.model_max_length, positions - 2)
     document = Document(tokenizer, template, limit, DataDomain=domain)
@@ -156,9 +154,7 @@ def count_attributes(
                 ids[row, : len(prompt)] = torch.tensor(prompt)
             attended = torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])
             places = torch.tensor([row.index(tokenizer.mask_token_id) for row in rows])
-            logits = masked_lm(
-                input_ids=ids.to(device), attention_mask=attended.long().to(device)
-            ).logits
+            logits = masked_lm(input_ids=ids.to(device), attention_mask=attended.long().to(device)).logits
             scores = logits[torch.arange(len(rows)), places.to(device)][:, ids_of_words]
             best = scores.topk(min(3 * top, scores.shape[1])).indices
             for chosen in ids_of_words[best].tolist():

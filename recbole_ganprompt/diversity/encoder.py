@@ -97,9 +97,7 @@ class DiversitySettings:
             ("memory", MEMORIES),
         ):
             if getattr(self, name) not in known:
-                raise UserError(
-                    f"{name} is '{getattr(self, name)}': choose one of {', '.join(known)}."
-                )
+                raise UserError(f"{name} is '{getattr(self, name)}': choose one of {', '.join(known)}.")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("lam", "gamma", "alpha", "beta", "tolerance"):
@@ -174,8 +172,7 @@ class Prompts:
     def __init__(self, tokenizer, titles, attributes, template: str, settings: DiversitySettings):
         limit = min(settings.max_tokens, tokenizer.model_max_length)
         self.documents = [
-            Document(tokenizer, template, limit, Attribute=attribute)
-            for attribute in (None, *attributes)
+            Document(tokenizer, template, limit, Attribute=attribute) for attribute in (None, *attributes)
         ]
         self.titles = TitleTable(tokenizer, titles, settings.title_tokens).tokens
         self.history, self.padding = settings.history, tokenizer.pad_token_id
@@ -248,8 +245,10 @@ class DiversityEncoder:
         """
         attributes = self.attributes[: classes - 1] if classes else self.attributes
         prompts = Prompts(self.tokenizer, titles, attributes, self.template, self.settings)
-        generator = Generator(self.seq2seq).to(device).eval()
-        return _embed(generator, prompts, histories, device).cpu().numpy()
+        generator = Generator(self.seq2seq.to(device).eval())
+        embedding = _embed(generator, prompts, histories, device).cpu().numpy()
+        self.seq2seq.to("cpu")
+        return embedding
 
     def save(self, folder) -> None:
         """Write a transformers folder, ``discriminator.safetensors`` and ``diversity.json``."""

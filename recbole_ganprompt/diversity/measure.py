@@ -64,9 +64,7 @@ def class_measures(
         "centroid_accuracy": nearest,
         "silhouette": silhouette,
         "cosine": cosine_similarity(x, y, dim=-1).mean(),
-        "centered_cosine": cosine_similarity(
-            centered[:, first], centered[:, second], dim=-1
-        ).mean(),
+        "centered_cosine": cosine_similarity(centered[:, first], centered[:, second], dim=-1).mean(),
         "kl": kl.mean(),
         "tv": 0.5 * (p.exp() - q.exp()).abs().sum(-1).mean(),
         "js": jensen_shannon(x, y, temperature).mean(),

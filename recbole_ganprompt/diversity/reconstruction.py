@@ -50,9 +50,7 @@ class ReconstructionSettings:
 
     def __post_init__(self):
         if self.decoding not in DECODINGS:
-            raise UserError(
-                f"decoding is '{self.decoding}': choose one of {', '.join(DECODINGS)}."
-            )
+            raise UserError(f"decoding is '{self.decoding}': choose one of {', '.join(DECODINGS)}.")
         for name in ("beams", "sampling_temperature", "top_p", "batch_size", "classes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -154,9 +152,7 @@ def reconstruct(
 
 
 def _generate(encoder, titles, classes, settings, seed, device, progress) -> list[list[str]]:
-    prompts = Prompts(
-        encoder.tokenizer, titles, encoder.attributes, encoder.template, encoder.settings
-    )
+    prompts = Prompts(encoder.tokenizer, titles, encoder.attributes, encoder.template, encoder.settings)
     seq2seq = encoder.seq2seq.to(device).eval()
     generator = Generator(seq2seq)
     tokenizer = encoder.tokenizer

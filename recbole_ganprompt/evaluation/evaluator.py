@@ -62,6 +62,4 @@ def configured_metrics(scores, config) -> dict[str, float]:
     wanted = {name.lower() for name in config["metrics"]}
     values = ranking_metrics(scores, ks=config["topk"])
     places = config["metric_decimal_place"]
-    return {
-        name: round(value, places) for name, value in values.items() if name.split("@")[0] in wanted
-    }
+    return {name: round(value, places) for name, value in values.items() if name.split("@")[0] in wanted}

@@ -30,9 +30,7 @@ def answer_ids(tokenizer, positive: str, negative: str, ending: str = "Output:")
     while shared < min(len(yes), len(no)) and yes[shared] == no[shared]:
         shared += 1
     if shared >= min(len(yes), len(no)) or tokenizer.unk_token_id in (yes[shared], no[shared]):
-        raise UserError(
-            f"This tokenizer can't tell '{positive}' from '{negative}': choose other answers."
-        )
+        raise UserError(f"This tokenizer can't tell '{positive}' from '{negative}': choose other answers.")
     if shared > len(prompt):
         # Both answers start with the same token (a lone blank): the decision would come later.
         raise UserError(

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.language import builtin_tokenizer, builtin_training
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
-from recbole_ganprompt.language.builtin_training import cached_folder, pretrain, seeded
+from recbole_ganprompt.language.builtin_training import pretrain, seeded
 from recbole_ganprompt.prompt.rendering import SEPARATOR, TitleTable, encode_piece
 
 if TYPE_CHECKING:

@@ -18,13 +18,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.language.builtin import TITLE_TOKENS, Corpus, source_digest
 from recbole_ganprompt.language.builtin_tokenizer import (
     WORD,
     byte_level_tokenizer,
     whole_word_tokenizer,
 )
-from recbole_ganprompt.language.builtin_training import cached_folder, pretrain, seeded
+from recbole_ganprompt.language.builtin_training import pretrain, seeded
 from recbole_ganprompt.prompt.document import Document
 from recbole_ganprompt.prompt.rendering import TitleTable, encode_piece
 
@@ -239,8 +240,8 @@ def builtin_seq2seq(
     cache_dir, seed
         As in :func:`recbole_ganprompt.language.builtin.builtin_llm`.
     steps, batch_size : int
-        A batch is all titles alone, all prompts around one title, or all prompts around a user's
-        last three training items; the target is the text of the items.
+        Of five batches, one holds titles alone, three prompts around one title and one prompts
+        around two consecutive items of a user; the target is the text of the items.
     noise : float
         Share of an input title's tokens that are dropped. In half of the prompts a content word is
         moved from the titles to the attribute's place, so that the decoder learns to use it.
@@ -278,13 +279,17 @@ def builtin_seq2seq(
             num_heads=heads,
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
-            tie_word_embeddings=True,
+            tie_word_embeddings=False,  # as T5 1.1: logits are not scaled by 1 / sqrt(d_model)
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id,
         )
         with seeded(seed):
             model = T5ForConditionalGeneration(config)
+            # T5 starts with embeddings of variance 1, meant for Adafactor's relative steps; Adam
+            # would need thousands of steps to turn them.
+            model.get_input_embeddings().weight.data.mul_(0.05)
+            model.tie_weights()
             pretrain(
                 _Restoring(model, pooled, seed),
                 _noisy_documents(corpus, tokenizer, template, skipped, noise, batch_size, seed),
@@ -341,7 +346,7 @@ def _noisy_documents(
         if kind == 2 and len(users):
             user = generator.choice(users)
             last = generator.integers(offsets[user] + 1, offsets[user + 1] + 1)
-            picked = items[max(offsets[user], last - 3) : last]
+            picked = items[max(offsets[user], last - 2) : last]
         else:
             picked = generator.integers(1, len(titles), size=1)
         target = alone([titles[item] for item in picked])
@@ -357,7 +362,7 @@ def _noisy_documents(
         return documents[attribute](source), target
 
     while True:
-        for kind in (0, 1, 1, 2):
+        for kind in (0, 1, 1, 1, 2):
             rows = [row(kind) for _ in range(batch_size)]
             ids = pad([source for source, _ in rows], tokenizer.pad_token_id)
             yield {

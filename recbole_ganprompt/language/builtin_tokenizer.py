@@ -93,9 +93,7 @@ def whole_word_tokenizer(
     entries = [*specials, *characters, *(f"##{character}" for character in characters)]
     entries += words[: max(0, vocab_size - len(entries))]
     vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
-    tokenizer.model = models.WordPiece(
-        vocab=vocabulary, unk_token="[UNK]", max_input_chars_per_word=64
-    )
+    tokenizer.model = models.WordPiece(vocab=vocabulary, unk_token="[UNK]", max_input_chars_per_word=64)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],

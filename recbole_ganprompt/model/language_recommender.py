@@ -1,9 +1,12 @@
 """What all language-model recommenders share: a prompt, an LLM that answers it, a teacher's help."""
 
+import json
+
 import numpy as np
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
+from safetensors.torch import save_file
 
 from recbole_ganprompt.collaborative import Teacher, build_teacher_model
 from recbole_ganprompt.language.adapter import MappingMLP, add_lora
@@ -227,6 +230,25 @@ class LanguageRecommender(SequentialRecommender):
         """RecBole's interface: one score for each (user, history, item) row, float [rows]."""
         return self.score_candidates(interaction, interaction[self.ITEM_ID][:, None])[:, 0]
 
+    def save_adapter(self, folder) -> None:
+        """Write what was trained: a PEFT folder (or the whole small LLM) and the mapping MLP.
+
+        ``adapter_config.json`` and safetensors that vanilla PEFT opens, or, with ``llm_tuning: full``,
+        a ``save_pretrained`` folder; ``mapping.safetensors`` and ``mapping.json`` beside it.
+        """
+        self.llm.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if self.mapping is not None:
+            weights = {name: value.contiguous() for name, value in self.mapping.state_dict().items()}
+            save_file(weights, folder / "mapping.safetensors")
+            shape = {
+                "vector_size": self.teacher.vector_size,
+                "hidden_size": self.mapping.user[-1].normalized_shape[0],
+                "expansion": self.config["mapping_expansion"],
+                "guidance_thresholds": self.guidance_thresholds.tolist(),
+            }
+            (folder / "mapping.json").write_text(json.dumps(shape, indent=1))
+
     # -- weights ------------------------------------------------------------------------------
 
     def state_dict(self, *args, **kwargs):
@@ -234,9 +256,7 @@ class LanguageRecommender(SequentialRecommender):
         state = super().state_dict(*args, **kwargs)
         if self.config["llm_tuning"] == "lora":
             state = type(state)(
-                (key, value)
-                for key, value in state.items()
-                if not key.startswith("llm.") or "lora_" in key
+                (key, value) for key, value in state.items() if not key.startswith("llm.") or "lora_" in key
             )
         return state
 
@@ -246,7 +266,5 @@ class LanguageRecommender(SequentialRecommender):
         expected = set(self.state_dict())
         missing = [key for key in result.missing_keys if key in expected]
         if strict and (missing or result.unexpected_keys):
-            raise RuntimeError(
-                f"checkpoint lacks {missing[:3]} and has unknown {result.unexpected_keys[:3]}"
-            )
+            raise RuntimeError(f"checkpoint lacks {missing[:3]} and has unknown {result.unexpected_keys[:3]}")
         return result

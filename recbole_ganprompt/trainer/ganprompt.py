@@ -1,8 +1,10 @@
 """GANPrompt's stages, from top to bottom: teacher, diversity, step one, step two."""
 
-import logging
+import json
 
 from recbole_ganprompt.data.batches import TextVariants
+from recbole_ganprompt.prompt.rendering import TitleTable
+from recbole_ganprompt.trainer.diversity import DiversityStages, write_findings
 from recbole_ganprompt.trainer.language import LanguageTrainer
 from recbole_ganprompt.trainer.teacher import train_teacher
 
@@ -32,7 +34,8 @@ class GANPromptTrainer(LanguageTrainer):
         if collaborative:
             with self.stages.stage("teacher"):
                 held_out, metrics = train_teacher(model.teacher, train_data, valid_data, config)
-        texts = TextVariants([model.title_table], 0.0)
+            self.findings["teacher_valid"] = metrics
+        texts = self.diverse_texts(dataset)
         with self.stages.stage("step one"):
             self.tune_language_model(dataset, valid_data, held_out, texts)
         if collaborative:
@@ -42,6 +45,37 @@ class GANPromptTrainer(LanguageTrainer):
             self.best_valid_result = self.evaluate(valid_data, load_best_model=False)
         if saved:
             self._save_checkpoint(0, verbose=verbose)
+        self.write_artifacts()
         if self.best_valid_result is not None:
             self.best_valid_score = self.best_valid_result[self.valid_metric]
         return self.best_valid_score, self.best_valid_result
+
+    def diverse_texts(self, dataset) -> TextVariants:
+        """Stages 1 to 3: item texts under each attribute, for a share of the training prompts."""
+        config, model = self.config, self.model
+        original = model.title_table
+        if not config["reconstructed_share"] or not config["attributes"]:
+            return TextVariants([original], 0.0)
+        stages = DiversityStages(config, dataset)
+        with self.stages.stage("attributes"):
+            attributes = stages.attributes()
+        with self.stages.stage("diversity"):
+            texts, findings, folder = stages.texts(attributes)
+        fallbacks = findings["reconstruction"]["fallbacks"]
+        total = findings["reconstruction"]["texts"]
+        self.logger.info(f"attributes: {', '.join(attributes)}")
+        self.logger.info(f"{sum(fallbacks.values())} of {total} texts fell back to the title: {fallbacks}")
+        self.findings["attributes"] = attributes
+        self.findings["diversity"] = findings
+        self.curves["diversity encoder"] = findings["curve"]
+        if self.directory is not None:
+            write_findings(self.directory, attributes, texts, model.titles)
+        tables = [TitleTable(model.tokenizer, row, config["title_tokens"]) for row in texts]
+        return TextVariants([original, *tables], config["reconstructed_share"])
+
+    def write_artifacts(self) -> None:
+        """Put the adapter, the mapping MLP and the curves into the run's folder."""
+        if self.directory is None:
+            return
+        self.model.save_adapter(self.directory / "adapter")
+        (self.directory / "curves.json").write_text(json.dumps(self.curves, indent=1))

@@ -175,9 +175,7 @@ class LanguageTrainer(SequentialTrainer):
         if not len(valid_data._dataset):
             return None
         evaluation = self.evaluation_set(valid_data).first(self.config["valid_users"])
-        return configured_metrics(
-            score_candidates(self.model, evaluation, self.config).numpy(), self.config
-        )
+        return configured_metrics(score_candidates(self.model, evaluation, self.config).numpy(), self.config)
 
     def _freeze_dropout(self, parameters):
         """Modules none of whose parameters are trained stay in evaluation mode (the teacher)."""
@@ -210,9 +208,7 @@ class LanguageTrainer(SequentialTrainer):
             return self.batches(rows, generator)
 
         parameters = [p for p in model.llm.parameters() if p.requires_grad]
-        step = Step(
-            "step one", config["llm_epochs"], config["llm_learning_rate"], config["llm_batch_size"]
-        )
+        step = Step("step one", config["llm_epochs"], config["llm_learning_rate"], config["llm_batch_size"])
         return self.run_step(
             step, parameters, epoch_batches, lambda batch: self._loss(batch, None), valid_data
         )

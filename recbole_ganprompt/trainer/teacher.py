@@ -1,13 +1,23 @@
 """Stage 0: train the teacher, and get opinions on training pairs that it had not seen."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 from recbole.data.utils import get_dataloader
 from recbole.sampler import RepeatableSampler
+from safetensors.torch import load_file, save_file
 
+from recbole_ganprompt import collaborative
 from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
+from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.sequences import histories_before
+from recbole_ganprompt.trainer import sequential
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
+
+# Values that can't change what the teacher learns.
+_PRESENTATION = {"checkpoint_dir", "data_path", "show_progress", "state", "device", "gpu_id"}
 
 
 def training_loader(config, dataset):
@@ -46,31 +56,39 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
         The final teacher's on validation; None where there is no validation split.
     """
     dataset, config = train_data._dataset, teacher.config
-    early = dataset.early(settings["opinion_items"])
-    _fit(teacher.model, config, training_loader(config, early), valid_data)
-
-    users, ends = held_out_positions(dataset, early)
+    users, ends = held_out_positions(dataset, dataset.early(settings["opinion_items"]))
     sequences = dataset.training_sequences()
     generator = np.random.default_rng([settings["seed"], 1])
-    negatives = training_negatives(
-        sequences, users, dataset.item_num, settings["train_negatives"], generator
-    )
+    negatives = training_negatives(sequences, users, dataset.item_num, settings["train_negatives"], generator)
     targets = sequences.items[sequences.offsets[users] + ends]
     candidates = np.concatenate([targets[:, None], negatives], axis=1)
-    histories, lengths = histories_before(
-        sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"]
-    )
-    opinions = teacher.opinions(users, histories, lengths, candidates)
+    histories, lengths = histories_before(sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"])
 
-    metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data)
+    def build(folder: Path) -> None:
+        early = dataset.early(settings["opinion_items"])
+        _fit(teacher.model, config, training_loader(config, early), valid_data)
+        opinions = teacher.opinions(users, histories, lengths, candidates)
+        metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data)
+        save_file(teacher.model.state_dict(), folder / "model.safetensors")
+        np.save(folder / "opinions.npy", opinions, allow_pickle=False)
+        (folder / "valid.json").write_text(json.dumps(metrics))
+
+    sources = [Path(module.__file__).read_text() for module in (collaborative, sequential)]
+    key = [
+        *("teacher", Path(__file__).read_text(), *sources),
+        *(sequences.items, sequences.offsets, candidates, settings["opinion_items"]),
+        {k: str(v) for k, v in config.final_config_dict.items() if k not in _PRESENTATION},
+    ]
+    folder = cached_folder(Path(settings["checkpoint_dir"]) / "teachers", "teacher", key, build)
+    teacher.model.load_state_dict(load_file(folder / "model.safetensors"))
+    opinions = np.load(folder / "opinions.npy", allow_pickle=False)
+    metrics = json.loads((folder / "valid.json").read_text())
     return Positions(users, ends, candidates, opinions), metrics
 
 
 def _fit(model, config, train_data, valid_data):
     trainer = SequentialTrainer(config, model)
     trainer.write_checkpoints = False
-    _, metrics = trainer.fit(
-        train_data, valid_data, verbose=False, show_progress=config["show_progress"]
-    )
+    _, metrics = trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
     model.load_state_dict(trainer.best_state)
     return metrics

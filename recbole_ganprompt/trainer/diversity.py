@@ -1,0 +1,185 @@
+"""Stages 1 to 3: from titles and histories to attributes, the diversity encoder and diverse texts."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.diversity import attributes as attribute_module
+from recbole_ganprompt.diversity import constraint, encoder, measure, reconstruction
+from recbole_ganprompt.diversity.attributes import (
+    count_attributes,
+    excluded_words,
+    most_frequent,
+    read_words,
+    write_words,
+)
+from recbole_ganprompt.diversity.encoder import DiversitySettings, split_users, train_diversity_encoder
+from recbole_ganprompt.diversity.measure import class_measures
+from recbole_ganprompt.diversity.reconstruction import ReconstructionSettings, reconstruct
+from recbole_ganprompt.language.backbone import backbone_cache, check_source, from_pretrained
+from recbole_ganprompt.language.builtin import Corpus
+from recbole_ganprompt.language.builtin_diversity import builtin_masked_lm, builtin_seq2seq
+from recbole_ganprompt.prompt.document import load_document
+
+
+class DiversityStages:
+    """The three stages over one dataset; each result is cached by all that it depends on.
+
+    Parameters
+    ----------
+    config : recbole Config
+    dataset : TextSequentialDataset
+
+    Raises
+    ------
+    UserError
+        If a backbone or a word list isn't there.
+    """
+
+    def __init__(self, config, dataset):
+        self.config = config
+        self.titles = dataset.titles
+        self.sequences = dataset.training_sequences()
+        self.corpus = Corpus(self.titles, self.sequences)
+        self.excluded = excluded_words(config["attribute_exclude"])
+        self.device = str(config["device"])
+        self.progress = config["show_progress"]
+        for key in ("attribute_lm", "generator"):
+            check_source(config[key], key)
+
+    def attributes(self) -> list[str]:
+        """Stage 1: the k most frequent words that a masked LM puts into Figure 3.
+
+        A user's own list (``attribute_file``, one word a line) is taken as it stands.
+        """
+        config = self.config
+        if config["attribute_file"]:
+            return read_words(config["attribute_file"])[: config["attributes"]]
+        template = load_document("attributes")
+        name = config["attribute_lm"]
+        if name == "builtin":
+            name = builtin_masked_lm(
+                self.corpus,
+                template,
+                config["item_domain"],
+                self.excluded,
+                backbone_cache(config),
+                config["seed"],
+                device=self.device,
+                progress=self.progress,
+                **(config["builtin_attribute_lm"] or {}),
+            )
+        counts = count_attributes(
+            from_pretrained(AutoModelForMaskedLM, str(name), "attribute_lm", use_safetensors=True),
+            from_pretrained(AutoTokenizer, str(name), "attribute_lm"),
+            titles=self.titles,
+            sequences=self.sequences,
+            template=template,
+            domain=config["item_domain"],
+            excluded=self.excluded,
+            max_users=config["attribute_users"],
+            seed=config["seed"],
+            device=self.device,
+            progress=self.progress,
+        )
+        return most_frequent(counts, config["attributes"])
+
+    def texts(self, attributes: list[str]) -> tuple[list[list[str]], dict, Path]:
+        """Stages 2 and 3: train the diversity encoder, decode every item under every class.
+
+        Returns
+        -------
+        texts : list [classes] of list of str [items]
+        findings : dict
+            The encoder's curves, separability before and after, and measures of the texts.
+        folder : Path
+            Where the encoder is kept.
+        """
+        config = self.config
+        name = config["generator"]
+        if name == "builtin":
+            name = builtin_seq2seq(
+                self.corpus,
+                load_document("encoder"),
+                self.excluded,
+                backbone_cache(config),
+                config["seed"],
+                device=self.device,
+                progress=self.progress,
+                **(config["builtin_generator"] or {}),
+            )
+        settings = DiversitySettings(
+            **{
+                "adversarial": config["adversarial"],
+                "diversity": config["diversity"],
+                **(config["diversity_settings"] or {}),
+            }
+        )
+        decoding = ReconstructionSettings(**(config["reconstruction_settings"] or {}))
+        modules = (attribute_module, constraint, encoder, measure, reconstruction)
+        key = [
+            *(Path(module.__file__).read_text(encoding="utf-8") for module in modules),
+            *(str(name), self.corpus.key(), attributes, sorted(self.excluded), config["seed"]),
+            *(asdict(settings), asdict(decoding), load_document("encoder")),
+        ]
+
+        def build(folder: Path) -> None:
+            texts, findings = self._train_and_decode(name, attributes, settings, decoding, folder)
+            (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+            (folder / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
+
+        folder = cached_folder(Path(config["checkpoint_dir"]) / "diversity", "encoder", key, build)
+        texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+        return texts, json.loads((folder / "findings.json").read_text(encoding="utf-8")), folder
+
+    def _train_and_decode(self, name, attributes, settings, decoding, folder):
+        seq2seq = from_pretrained(AutoModelForSeq2SeqLM, str(name), "generator", use_safetensors=True)
+        tokenizer = from_pretrained(AutoTokenizer, str(name), "generator")
+        common = {"seed": self.config["seed"], "device": self.device, "progress": self.progress}
+        template = load_document("encoder")
+        trained = train_diversity_encoder(
+            seq2seq,
+            tokenizer,
+            titles=self.titles,
+            sequences=self.sequences,
+            attributes=attributes,
+            template=template,
+            settings=settings,
+            **common,
+        )
+        trained.save(folder / "encoder")
+        _, watched = split_users(self.sequences, settings.held_out, self.config["seed"])
+        histories = [self.sequences.of(user) for user in watched]
+        untrained = encoder.DiversityEncoder(
+            seq2seq, tokenizer, trained.discriminator, attributes, template, settings, []
+        )
+        separability = {
+            when: class_measures(one.embed(self.titles, histories, device=self.device))
+            for when, one in (("before", untrained), ("after", trained))
+        }
+        decoded = reconstruct(
+            trained, titles=self.titles, excluded=self.excluded, settings=decoding, **common
+        )
+        findings = {
+            "curve": trained.history,
+            "separability": separability,
+            "reconstruction": {**decoded.measures, "fallbacks": decoded.fallbacks},
+        }
+        return decoded.texts, findings
+
+
+def write_findings(directory: Path, attributes, texts, titles) -> None:
+    """Put the attribute list and the reconstructed texts beside a run's result.
+
+    ``attributes.txt`` has one word a line; ``texts.tsv`` the title of each item and its text under
+    each class.
+    """
+    write_words(directory / "attributes.txt", attributes, "edit and pass as --attribute_file")
+    header = "\t".join(["item", "title", "plain", *attributes])
+    columns = [np.arange(len(titles)).astype(str).tolist(), titles, *texts]
+    lines = ["\t".join(row) for row in list(zip(*columns))[1:]]
+    (directory / "texts.tsv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
