@@ -70,6 +70,9 @@ def _fill_missing_values_on_pandas_3() -> None:
     from recbole.data.dataset import Dataset
     from recbole.utils import FeatureType
 
+    if hasattr(Dataset._fill_nan, "for_pandas_3"):
+        return
+
     def fill_nan(self):
         """Missing value imputation, as RecBole documents it."""
         for name in self.feat_name_list:
@@ -84,4 +87,5 @@ def _fill_missing_values_on_pandas_3() -> None:
                     empty = np.array([], np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
                     frame[field] = [empty if isinstance(x, float) else x for x in frame[field]]
 
+    fill_nan.for_pandas_3 = True
     Dataset._fill_nan = fill_nan

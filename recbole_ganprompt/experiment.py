@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-import sys
+import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,8 +19,10 @@ from recbole.utils import get_trainer, init_logger, init_seed
 from safetensors.numpy import save_file
 from tabulate import tabulate
 
+from recbole_ganprompt import __version__
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
@@ -72,6 +74,15 @@ def run(config) -> Result:
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
     directory = _new_directory(config)
     _start_log(config, directory)
+    try:
+        return _run(config, dataset, directory, ours)
+    except UserError:
+        # Nothing half-written: a run that could not start leaves no folder.
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _run(config, dataset, directory: Path, ours: bool) -> Result:
     print(_statistics(dataset))
     stages = Stages()
     with stages.stage("preparation"):
@@ -83,7 +94,9 @@ def run(config) -> Result:
     trainer.directory = directory
     trainer.stages = stages
     with stages.stage("training") if not ours else nullcontext():
-        trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
+        trainer.fit(
+            train_data, valid_data, verbose=False, show_progress=config["show_progress"]
+        )
 
     metrics, scores = {}, {}
     with stages.stage("evaluation"):
@@ -173,7 +186,7 @@ def _table(model: str, metrics: dict[str, dict]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": sys.platform}
+    found = {"python": platform.python_version(), "recbole_ganprompt": __version__}
     for package in PACKAGES:
         found[package] = version(package)
     return found

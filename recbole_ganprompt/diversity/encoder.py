@@ -81,7 +81,7 @@ class DiversitySettings:
     discriminator_learning_rate: float = 1e-3
     batch_size: int = 192
     users_per_epoch: int | None = 512
-    max_epochs: int = 10
+    max_epochs: int = 6
     patience: int = 2
     tolerance: float = 0.01
     held_out: int = 256

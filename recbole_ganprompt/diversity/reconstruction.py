@@ -37,6 +37,8 @@ class ReconstructionSettings:
     overlap : float
         Share of a title's content words that its text must keep, or it is "unrelated". A title
         without content words is compared by all of its words.
+    no_repeat : int
+        A text holds no sequence of so many tokens twice; 0 allows it.
     batch_size : int
     """
 
@@ -46,6 +48,7 @@ class ReconstructionSettings:
     top_p: float = 0.9
     classes: int | None = None
     overlap: float = 0.25
+    no_repeat: int = 3
     batch_size: int = 256
 
     def __post_init__(self):
@@ -168,6 +171,7 @@ def _generate(encoder, titles, classes, settings, seed, device, progress) -> lis
         decoder_start_token_id=seq2seq.config.decoder_start_token_id,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        no_repeat_ngram_size=settings.no_repeat,
         **options,
     )
     work = [(item, c) for item in range(1, len(titles)) for c in range(classes)]

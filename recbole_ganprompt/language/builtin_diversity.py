@@ -220,11 +220,11 @@ def builtin_seq2seq(
     intermediate_size: int = 344,
     vocab_size: int = 4096,
     max_positions: int = 128,
-    batch_size: int = 48,
-    steps: int = 800,
+    batch_size: int = 32,
+    steps: int = 700,
     learning_rate: float = 3e-3,
     noise: float = 0.15,
-    pooled: float = 0.5,
+    pooled: float = 1.0,
     device: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -247,7 +247,8 @@ def builtin_seq2seq(
         moved from the titles to the attribute's place, so that the decoder learns to use it.
     pooled : float
         Share of the batches in which the decoder sees nothing but the mean of the encoder's
-        vectors (what the generator of the diversity encoder returns) instead of all of them.
+        vectors (what the generator of the diversity encoder returns) instead of all of them. Below
+        1 the diversity encoder's ``memory: tokens`` works too, after a longer training.
 
     Returns
     -------

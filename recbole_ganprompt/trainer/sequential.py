@@ -4,7 +4,6 @@ import copy
 
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import set_color
 from tqdm import tqdm
 
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
@@ -45,6 +44,26 @@ class SequentialTrainer(Trainer):
         self._evaluation_sets = {}
         self._windows = None
 
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """RecBole's ``fit`` under one progress bar for all epochs."""
+        with tqdm(total=self.epochs, desc=self.config["model"], disable=not show_progress) as bar:
+
+            def epoch_done(epoch, score):
+                bar.update()
+                bar.set_postfix({self.valid_metric: f"{score:.4f}"})
+                if callback_fn is not None:
+                    callback_fn(epoch, score)
+
+            return super().fit(train_data, valid_data, verbose, saved, False, epoch_done)
+
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         if not isinstance(self.model, AllPositions):
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
@@ -55,11 +74,8 @@ class SequentialTrainer(Trainer):
             )
         self.model.train()
         order = torch.randperm(len(self._windows))
-        batches = order.split(self.config["train_batch_size"])
-        if show_progress:
-            batches = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"))
         total = 0.0
-        for index in batches:
+        for index in order.split(self.config["train_batch_size"]):
             windows = self._windows[index]
             width = int((windows > 0).sum(dim=1).max())
             loss = self.model.calculate_sequence_loss(windows[:, :width].to(self.device))
