@@ -94,9 +94,7 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
     trainer.directory = directory
     trainer.stages = stages
     with stages.stage("training") if not ours else nullcontext():
-        trainer.fit(
-            train_data, valid_data, verbose=False, show_progress=config["show_progress"]
-        )
+        trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
 
     metrics, scores = {}, {}
     with stages.stage("evaluation"):

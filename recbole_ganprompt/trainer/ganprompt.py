@@ -3,6 +3,8 @@
 import json
 
 from recbole_ganprompt.data.batches import TextVariants
+from recbole_ganprompt.evaluation.evaluator import score_candidates
+from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.trainer.diversity import DiversityStages, write_findings
 from recbole_ganprompt.trainer.language import LanguageTrainer
@@ -33,8 +35,7 @@ class GANPromptTrainer(LanguageTrainer):
         collaborative = config["step_two"] != "no_collaborative"
         if collaborative:
             with self.stages.stage("teacher"):
-                held_out, metrics = train_teacher(model.teacher, train_data, valid_data, config)
-            self.findings["teacher_valid"] = metrics
+                held_out, _ = train_teacher(model.teacher, train_data, valid_data, config)
         texts = self.diverse_texts(dataset)
         with self.stages.stage("step one"):
             self.tune_language_model(dataset, valid_data, held_out, texts)
@@ -49,6 +50,16 @@ class GANPromptTrainer(LanguageTrainer):
         if self.best_valid_result is not None:
             self.best_valid_score = self.best_valid_result[self.valid_metric]
         return self.best_valid_score, self.best_valid_result
+
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """As the base class; the teacher's own metrics on the same candidates go to ``findings``."""
+        result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        if result is not None and self.config["step_two"] != "no_collaborative":
+            teacher = self.model.teacher
+            scores = score_candidates(teacher.model, self.evaluation_set(eval_data), teacher.config)
+            alone = self.findings.setdefault("teacher", {"model": self.config["teacher"]})
+            alone[eval_data._dataset.phase] = ranking_metrics(scores, ks=self.config["topk"])
+        return result
 
     def diverse_texts(self, dataset) -> TextVariants:
         """Stages 1 to 3: item texts under each attribute, for a share of the training prompts."""

@@ -1,0 +1,62 @@
+"""The tables of docs/results.md from finished runs.
+
+    python benchmarks/results.py saved/runs/GANPrompt-Amazon_Beauty-*
+
+Prints one Markdown row for each run, and mean and standard deviation over the seeds of runs whose
+configurations differ in the seed alone.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SHOWN = ("auc", "gauc", "hit@1", "hit@3", "ndcg@3", "mrr@3")
+IGNORED = {"seed", "checkpoint_dir", "data_path", "show_progress", "state", "llm", "gpu_id"}
+
+
+def variant(config: dict) -> str:
+    """Everything that makes two runs different methods, as one text."""
+    return json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True)
+
+
+def label(record: dict) -> str:
+    """How a run's method is called in the tables."""
+    if record["model"] != "GANPrompt":
+        return record["model"]
+    config = record["config"]
+    if config["step_two"] != "mapping":
+        return f"GANPrompt, step_two {config['step_two']}"
+    return "GANPrompt" if config["reconstructed_share"] else "GANPrompt without stage 1"
+
+
+def main(folders) -> None:
+    """Print the tables of the given run folders."""
+    records = [json.loads((Path(folder) / "result.json").read_text()) for folder in folders]
+    groups: dict[tuple, list] = {}
+    for record in records:
+        groups.setdefault((label(record), variant(record["config"])), []).append(record)
+    print("| model | seed | " + " | ".join(SHOWN) + " | minutes | peak MB | candidates |")
+    print("|---" * (len(SHOWN) + 5) + "|")
+    for (name, _), group in groups.items():
+        rows = [(name, group, "test", lambda record: record["test"])]
+        if "teacher" in group[0] and name == "GANPrompt":
+            teacher = group[0]["teacher"]["model"]
+            rows.append((f"its teacher alone ({teacher})", group, "", lambda r: r["teacher"]["test"]))
+        for title, runs, kind, test in rows:
+            for record in sorted(runs, key=lambda one: one["seed"]):
+                values = " | ".join(f"{test(record)[metric]:.4f}" for metric in SHOWN)
+                cost = "|  | "
+                if kind:
+                    cost = f"| {record['seconds'] / 60:.1f} | {record['peak_memory_mb']:.0f} "
+                print(f"| {title} | {record['seed']} | {values} {cost}| {record['candidates'][:8]} |")
+            if len(runs) > 1:
+                table = np.array([[test(record)[metric] for metric in SHOWN] for record in runs])
+                mean, deviation = table.mean(axis=0), table.std(axis=0, ddof=1)
+                values = " | ".join(f"**{m:.4f}** ± {s:.4f}" for m, s in zip(mean, deviation))
+                print(f"| {title} | mean ± sd | {values} |  |  |  |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

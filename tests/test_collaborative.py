@@ -1,0 +1,87 @@
+"""The teacher: honest opinions on pairs that it had not trained on."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data import data_preparation
+
+from recbole_ganprompt.collaborative import Teacher, build_teacher_model, training_negatives
+from recbole_ganprompt.config import build_config
+from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.trainer.teacher import train_teacher
+
+FAST = "--teacher_config={'epochs': 2}"
+
+
+@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec", "DIN", "Caser"])
+def test_teachers_give_opinions_on_what_they_have_not_seen(toy, name):
+    config = build_config("GANPrompt", arguments=[*toy, FAST, f"--teacher={name}", "--opinion_items=2"])
+    dataset = TextSequentialDataset(config)
+    train, valid, _ = data_preparation(config, dataset)
+    model, settings = build_teacher_model(config, dataset)
+    teacher = Teacher(model, settings, seed=1)
+    held_out, metrics = train_teacher(teacher, train, valid, config)
+    assert 0 <= metrics["gauc"] <= 1
+    assert held_out.opinions.shape == held_out.candidates.shape == (len(held_out), 4)
+    assert np.isfinite(held_out.opinions).all()
+    for user, end, candidates in zip(held_out.users, held_out.ends, held_out.candidates):
+        items = dataset.sequences.of(user)[:-2]
+        assert candidates[0] == items[end] and end >= len(items) - 2
+        assert not set(candidates[1:]) & set(items)
+    early = train._dataset.early(2).training_sequences()
+    assert all(end >= early.lengths[user] for user, end in zip(held_out.users, held_out.ends))
+    histories = dataset.evaluation_set("test").histories[:5]
+    vectors = teacher.user_vectors(np.arange(1, 6), histories, (histories > 0).sum(axis=1))
+    assert vectors.shape == (5, teacher.vector_size)
+    assert teacher.item_vectors().shape == (dataset.item_num, teacher.vector_size)
+
+
+def test_a_cached_teacher_is_the_same_teacher(toy):
+    config = build_config("GANPrompt", arguments=[*toy, FAST])
+    dataset = TextSequentialDataset(config)
+    train, valid, _ = data_preparation(config, dataset)
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)  # the second model starts elsewhere, and is then read from the cache
+        model, settings = build_teacher_model(config, dataset)
+        held_out, _ = train_teacher(Teacher(model, settings, 1), train, valid, config)
+        results.append((held_out.opinions, model.item_embedding.weight.detach().clone()))
+    assert (results[0][0] == results[1][0]).all() and torch.equal(results[0][1], results[1][1])
+
+
+def test_opinions_do_not_depend_on_a_users_level(toy):
+    config = build_config("GANPrompt", arguments=toy)
+    dataset = TextSequentialDataset(config)
+    dataset.build()
+    model, settings = build_teacher_model(config, dataset)
+    teacher = Teacher(model, settings, seed=1)
+    part = dataset.evaluation_set("test")
+    before = teacher.opinions(part.users, part.histories, part.lengths, part.candidates)
+    original = model.score_candidates
+    model.score_candidates = lambda interaction, items: original(interaction, items) + 5.0
+    after = teacher.opinions(part.users, part.histories, part.lengths, part.candidates)
+    assert np.allclose(before, after, atol=1e-4)
+
+
+def test_training_negatives_avoid_training_items_only(toy):
+    dataset = TextSequentialDataset(build_config("SASRec", arguments=toy))
+    training = dataset.training_sequences()
+    users = np.repeat(np.arange(1, dataset.user_num), 40)
+    drawn = training_negatives(training, users, dataset.item_num, 5, np.random.default_rng(0))
+    hits = 0
+    for user, items in zip(users, drawn):
+        assert not set(items) & set(training.of(user))
+        hits += int(dataset.sequences.of(user)[-1] in items)
+    assert hits > 0  # test targets are drawn like any other item
+
+
+def test_a_model_without_item_vectors_is_refused(toy):
+    config = build_config("GANPrompt", arguments=[*toy, "--teacher=NPE"])
+    dataset = TextSequentialDataset(config)
+    model, settings = build_teacher_model(config, dataset)
+    for name in ("item_embedding", "embedding_layer"):
+        if hasattr(model, name):
+            delattr(model, name)
+    with pytest.raises(UserError, match="can't be the teacher"):
+        Teacher(model, settings, seed=1)
