@@ -99,7 +99,11 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
     metrics, scores = {}, {}
     with stages.stage("evaluation"):
         for phase, data in (("valid", valid_data), ("test", test_data)):
-            if trainer.evaluate(data, load_best_model=True) is not None:
+            # Our own trainers end with validating the final model: no need to do it twice.
+            if not (ours and phase == "valid"):
+                trainer.scores = None
+                trainer.evaluate(data, load_best_model=True)
+            if trainer.scores is not None:
                 scores[phase] = trainer.scores
                 metrics[phase] = ranking_metrics(trainer.scores, ks=config["topk"])
     sets = [dataset.evaluation_set(phase) for phase in ("valid", "test")]

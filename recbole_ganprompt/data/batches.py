@@ -35,6 +35,13 @@ class Positions:
         opinions = None if self.opinions is None else self.opinions[index]
         return Positions(self.users[index], self.ends[index], self.candidates[index], opinions)
 
+    def split_by_age(self) -> tuple["Positions", "Positions"]:
+        """The older and the newer half of each user's positions (the newer one is the larger)."""
+        _, first, counts = np.unique(self.users, return_index=True, return_counts=True)
+        place = np.arange(len(self)) - np.repeat(first, counts)
+        older = place < np.repeat(counts // 2, counts)
+        return self[older], self[~older]
+
 
 class TextVariants:
     """Original titles and, in training, reconstructed ones for a share of all occurrences.

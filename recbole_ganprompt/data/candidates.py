@@ -40,13 +40,13 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.users)
 
-    def first(self, count: int) -> "EvaluationSet":
-        """The same for the first ``count`` users only."""
+    def sample(self, count: int) -> "EvaluationSet":
+        """The same for ``count`` users, drawn once and for all; all of them if there are fewer."""
+        if count >= len(self):
+            return self
+        rows = np.sort(np.random.default_rng(0).choice(len(self), size=count, replace=False))
         return EvaluationSet(
-            self.users[:count],
-            self.histories[:count],
-            self.lengths[:count],
-            self.candidates[:count],
+            self.users[rows], self.histories[rows], self.lengths[rows], self.candidates[rows]
         )
 
 

@@ -37,11 +37,12 @@ class GANPromptTrainer(LanguageTrainer):
             with self.stages.stage("teacher"):
                 held_out, _ = train_teacher(model.teacher, train_data, valid_data, config)
         texts = self.diverse_texts(dataset)
+        older, newer = (None, None) if held_out is None else held_out.split_by_age()
         with self.stages.stage("step one"):
-            self.tune_language_model(dataset, valid_data, held_out, texts)
+            self.tune_language_model(dataset, valid_data, older, newer, texts)
         if collaborative:
             with self.stages.stage("step two"):
-                self.tune_mapping(dataset, valid_data, held_out, texts)
+                self.tune_mapping(dataset, valid_data, newer, texts)
         with self.stages.stage("validation"):
             self.best_valid_result = self.evaluate(valid_data, load_best_model=False)
         if saved:

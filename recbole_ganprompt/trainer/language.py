@@ -54,14 +54,14 @@ class LanguageTrainer(SequentialTrainer):
         super().__init__(config, model)
         self.curves: dict[str, list] = {}
 
-    def text_positions(self, dataset, excluded: Positions | None, generator) -> Positions:
+    def text_positions(self, dataset, excluded: list[Positions], generator) -> Positions:
         """All training positions but the excluded ones, with freshly drawn negatives."""
         sequences = dataset.training_sequences()
         users = np.repeat(np.arange(len(sequences.lengths)), sequences.lengths)
         ends = np.arange(len(users)) - sequences.offsets[users]
         wanted = ends > 0
-        if excluded is not None:
-            wanted[sequences.offsets[excluded.users] + excluded.ends] = False
+        for part in excluded:
+            wanted[sequences.offsets[part.users] + part.ends] = False
         users, ends = users[wanted], ends[wanted]
         negatives = training_negatives(
             sequences, users, dataset.item_num, self.config["train_negatives"], generator
@@ -171,10 +171,10 @@ class LanguageTrainer(SequentialTrainer):
         return best_metrics
 
     def validate(self, valid_data):
-        """Metrics on the first ``valid_users`` users of the validation split, or None."""
+        """Metrics on a fixed sample of ``valid_users`` users of the validation split, or None."""
         if not len(valid_data._dataset):
             return None
-        evaluation = self.evaluation_set(valid_data).first(self.config["valid_users"])
+        evaluation = self.evaluation_set(valid_data).sample(self.config["valid_users"])
         return configured_metrics(score_candidates(self.model, evaluation, self.config).numpy(), self.config)
 
     def _freeze_dropout(self, parameters):
@@ -186,25 +186,35 @@ class LanguageTrainer(SequentialTrainer):
 
     # -- the two steps ------------------------------------------------------------------------
 
-    def tune_language_model(self, dataset, valid_data, held_out, texts: TextVariants):
+    def tune_language_model(
+        self, dataset, valid_data, guided: Positions | None, kept_back: Positions | None, texts
+    ):
         """Step one: the language model learns to answer.
 
-        Positions without an opinion are asked with the titles alone; those in ``held_out`` with the
-        teacher's opinion as words, which cross-fitting made honest.
+        Parameters
+        ----------
+        guided : Positions, optional
+            Asked with the teacher's opinion as words, which cross-fitting made honest; all others
+            are asked with the titles alone.
+        kept_back : Positions, optional
+            Left for step two: what the language model says of a pair that it was tuned on is as
+            overconfident as what the teacher says of one.
+        texts : TextVariants
         """
         model, config = self.model, self.config
-        if held_out is not None:
+        if guided is not None:
             quantiles = np.linspace(0, 1, len(model.guidance_thresholds) + 2)[1:-1]
-            thresholds = np.quantile(held_out.opinions, quantiles)
+            thresholds = np.quantile(guided.opinions, quantiles)
             model.guidance_thresholds.copy_(torch.from_numpy(thresholds))
-        model.stage = "text" if held_out is None else "guided"
+        model.stage = "text" if guided is None else "guided"
+        excluded = [part for part in (guided, kept_back) if part is not None]
 
         def epoch_batches(epoch):
             generator = np.random.default_rng([config["seed"], 2, epoch])
-            positions = self.text_positions(dataset, held_out, generator)
+            positions = self.text_positions(dataset, excluded, generator)
             rows = self.rows(dataset, positions, "text", texts, generator)
-            if held_out is not None:
-                rows += self.rows(dataset, held_out, "guided", texts, generator)
+            if guided is not None:
+                rows += self.rows(dataset, guided, "guided", texts, generator)
             return self.batches(rows, generator)
 
         parameters = [p for p in model.llm.parameters() if p.requires_grad]
