@@ -64,7 +64,6 @@ CHECKS: dict[str, Check] = {
     "seed": natural,
     "candidate_seed": natural,
     "reproducibility": truth,
-    "trust_checkpoint": truth,
     "checkpoint_dir": text,
     "data_path": text,
     # Training

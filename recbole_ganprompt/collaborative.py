@@ -29,15 +29,11 @@ _SHARED = [
 ]
 
 
-def build_teacher_model(config, dataset):
-    """Make the untrained teacher that ``config`` asks for.
+def teacher_settings(config):
+    """The teacher's own RecBole ``Config``.
 
     It shares the data, the protocol and the seed of the run; its own settings come from
     ``properties/model/<teacher>.yaml`` and, over them, the dictionary ``teacher_config``.
-
-    Returns
-    -------
-    (model, config of the teacher)
 
     Raises
     ------
@@ -47,7 +43,12 @@ def build_teacher_model(config, dataset):
     values = {key: config[key] for key in _SHARED if key in config}
     values.update(eval_args={"mode": config["eval_args"]["mode"]})
     values.update(config["teacher_config"] or {})
-    settings = build_config(config["teacher"], config["dataset"], config_dict=values)
+    return build_config(config["teacher"], config["dataset"], config_dict=values)
+
+
+def build_teacher_model(config, dataset):
+    """Make the untrained teacher that ``config`` asks for: (model, its config)."""
+    settings = teacher_settings(config)
     model = model_class(config["teacher"])(settings, dataset).to(settings["device"])
     return model, settings
 

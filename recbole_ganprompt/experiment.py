@@ -18,6 +18,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_logger, init_seed
 from safetensors.numpy import save_file
 from tabulate import tabulate
+from transformers.utils.logging import disable_progress_bar
 
 from recbole_ganprompt import __version__
 from recbole_ganprompt.data.candidates import candidates_fingerprint
@@ -69,6 +70,7 @@ def run(config) -> Result:
     UserError
         For any mistake in the data or the configuration.
     """
+    disable_progress_bar()  # transformers' own; the stages have theirs
     init_seed(config["seed"], config["reproducibility"])
     ours = config["model"] in MODELS
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
@@ -80,6 +82,8 @@ def run(config) -> Result:
         # Nothing half-written: a run that could not start leaves no folder.
         shutil.rmtree(directory, ignore_errors=True)
         raise
+    finally:
+        _close_log()
 
 
 def _run(config, dataset, directory: Path, ours: bool) -> Result:
@@ -154,14 +158,19 @@ def _new_directory(config) -> Path:
 
 
 def _start_log(config, directory: Path) -> None:
+    _close_log()
+    init_logger(config)
+    handler = FileHandler(directory / "run.log", encoding="utf-8")
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
+    getLogger().addHandler(handler)
+
+
+def _close_log() -> None:
+    """Take every handler off the root logger, as RecBole's next run needs it."""
     logger = getLogger()
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()
-    init_logger(config)
-    handler = FileHandler(directory / "run.log", encoding="utf-8")
-    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
 
 
 def _statistics(dataset) -> str:

@@ -1,9 +1,15 @@
 """Small data that many tests share."""
 
+import os
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
 
 import numpy as np
 import pytest
+import torch
+
+torch.set_num_threads(1)  # the models here are so small that a second thread only costs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 COLOURS = ("Red", "Blue", "Green", "Black", "White")

@@ -8,7 +8,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from safetensors.torch import save_file
 
-from recbole_ganprompt.collaborative import Teacher, build_teacher_model
+from recbole_ganprompt.collaborative import Teacher, build_teacher_model, teacher_settings
 from recbole_ganprompt.language.adapter import MappingMLP, add_lora
 from recbole_ganprompt.language.answer import answer_ids, answer_logits
 from recbole_ganprompt.language.backbone import load_llm
@@ -55,6 +55,8 @@ class LanguageRecommender(SequentialRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.config = config
+        if self.uses_teacher:
+            teacher_settings(config)  # a mistake there shall not wait until the LLM is built
         self.titles = dataset.titles
         self.token_budget = config["token_budget"]
         self.history_length = min(config["prompt_history"], config["MAX_ITEM_LIST_LENGTH"])

@@ -8,8 +8,6 @@ ordinary characters and not the end of the prompt.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.prompt.template import (
     GUIDANCE,
@@ -35,14 +33,15 @@ SOFT_USER, SOFT_TARGET, SOFT_GUIDANCE = 0, 1, 2
 def encode_piece(tokenizer, text: str) -> list[int]:
     """Tokenize a piece of text as it stands inside a longer one, never as a special token.
 
-    Raises
-    ------
-    UserError
-        If the tokenizer merges text across the anchor, or turns text into a special token.
+    Returns
+    -------
+    list of int
+        What a tokenizer turns into a special token all the same is left out.
     """
 
     def encode(string):
-        return tokenizer(string, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids = tokenizer(string, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return ids["input_ids"]
 
     anchor, ids = encode(ANCHOR), encode(ANCHOR + text)
     if ids[: len(anchor)] != anchor:
@@ -167,8 +166,3 @@ class PromptTokens:
                 ids.extend(self.separator)
             ids.extend(title)
         return ids
-
-
-def guidance_level(opinions: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Index of the guidance word for each opinion, by thresholds in ascending order."""
-    return np.searchsorted(thresholds, opinions)

@@ -20,7 +20,7 @@ from recbole_ganprompt.diversity.attributes import (
 from recbole_ganprompt.diversity.encoder import DiversitySettings, split_users, train_diversity_encoder
 from recbole_ganprompt.diversity.measure import class_measures
 from recbole_ganprompt.diversity.reconstruction import ReconstructionSettings, reconstruct
-from recbole_ganprompt.language.backbone import backbone_cache, check_source, from_pretrained
+from recbole_ganprompt.language.backbone import backbone_cache, from_pretrained
 from recbole_ganprompt.language.builtin import Corpus
 from recbole_ganprompt.language.builtin_diversity import builtin_masked_lm, builtin_seq2seq
 from recbole_ganprompt.prompt.document import load_document
@@ -33,11 +33,6 @@ class DiversityStages:
     ----------
     config : recbole Config
     dataset : TextSequentialDataset
-
-    Raises
-    ------
-    UserError
-        If a backbone or a word list isn't there.
     """
 
     def __init__(self, config, dataset):
@@ -48,8 +43,6 @@ class DiversityStages:
         self.excluded = excluded_words(config["attribute_exclude"])
         self.device = str(config["device"])
         self.progress = config["show_progress"]
-        for key in ("attribute_lm", "generator"):
-            check_source(config[key], key)
 
     def attributes(self) -> list[str]:
         """Stage 1: the k most frequent words that a masked LM puts into Figure 3.

@@ -4,15 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recbole_ganprompt.data.dataset import Sequences
 from recbole_ganprompt.language.builtin import Corpus
 from recbole_ganprompt.language.builtin_diversity import builtin_masked_lm, builtin_seq2seq
 from recbole_ganprompt.prompt.document import load_document
-
-torch.set_num_threads(1)  # two threads on tensors this small are slower, on a busy machine far
 
 BRANDS = ["Dove", "Olay", "Suave", "Essie", "Nivea", "Conair", "Aveeno", "Revlon", "Remy", "Lush"]
 HAIR = ["shampoo", "conditioner", "dryer", "comb", "gel"]
