@@ -2,8 +2,8 @@
 
     python benchmarks/results.py saved/runs/GANPrompt-Amazon_Beauty-*
 
-Prints one Markdown row for each run, and mean and standard deviation over the seeds of runs whose
-configurations differ in the seed alone.
+Prints one Markdown row for each run, mean and standard deviation over the seeds of runs whose
+configurations differ in the seed alone, and what each stage of a GANPrompt run did.
 """
 
 import json
@@ -58,5 +58,32 @@ def main(folders) -> None:
                 print(f"| {title} | mean ± sd | {values} |  |  |  |")
 
 
+def stage_table(folders) -> None:
+    """Print what stages 1 to 5 of each run did: separability, texts, and validation by step."""
+    print(
+        "| seed | attributes | linear probe | cosine | JS | texts that fell back | equal to the title | ",
+        end="",
+    )
+    print("p(Yes) AUC / GAUC after step one | after step two |")
+    print("|---" * 9 + "|")
+    for folder in map(Path, folders):
+        record = json.loads((folder / "result.json").read_text())
+        if "diversity" not in record:
+            continue
+        before, after = (record["diversity"]["separability"][when] for when in ("before", "after"))
+        change = [f"{before[key]:.3f} → {after[key]:.3f}" for key in ("probe_accuracy", "cosine", "js")]
+        texts = record["diversity"]["reconstruction"]
+        curves = json.loads((folder / "curves.json").read_text())
+        steps = []
+        for step in ("step one", "step two"):
+            best = max((epoch["valid"] for epoch in curves[step]), key=lambda valid: valid["gauc"])
+            steps.append(f"{best['auc']:.4f} / {best['gauc']:.4f}")
+        cells = [record["seed"], ", ".join(record["attributes"]), *change]
+        cells += [f"{texts['fallback_share']:.3f}", f"{texts['unchanged_share']:.3f}", *steps]
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
 if __name__ == "__main__":
     main(sys.argv[1:])
+    print()
+    stage_table(sys.argv[1:])

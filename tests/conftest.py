@@ -5,15 +5,13 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
 
-import numpy as np
 import pytest
 import torch
+from toy_dataset import toy_arguments, write_toy
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only costs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-COLOURS = ("Red", "Blue", "Green", "Black", "White")
-THINGS = ("lipstick", "shampoo", "soap", "perfume", "brush", "mirror", "cream", "powder")
 
 
 @pytest.fixture(scope="session")
@@ -24,38 +22,8 @@ def shared():
     return SHARED
 
 
-def write_toy(folder: Path, name: str = "toy", users: int = 60, seed: int = 0) -> Path:
-    """Write a small dataset whose users buy either colours or things in runs; returns the folder."""
-    titles = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
-    generator = np.random.default_rng(seed)
-    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
-    for user in range(users):
-        # A user likes one colour: the next item is predictable from the titles.
-        favourite = user % len(COLOURS)
-        own = [i for i in range(len(titles)) if i // len(THINGS) == favourite]
-        other = [i for i in range(len(titles)) if i // len(THINGS) != favourite]
-        items = [*generator.permutation(own)[:6], *generator.permutation(other)[:2]]
-        for time, item in enumerate(generator.permutation(items)):
-            lines.append(f"u{user}\ti{item}\t{time}")
-    target = folder / name
-    target.mkdir(parents=True)
-    (target / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    items = [f"i{index}\t{title}" for index, title in enumerate(titles)]
-    text = "\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n"
-    (target / f"{name}.item").write_text(text, encoding="utf-8")
-    return folder
-
-
 @pytest.fixture
 def toy(tmp_path):
     """Arguments that run our commands on a toy dataset in a folder of its own."""
     write_toy(tmp_path / "data")
-    return [
-        "--dataset=toy",
-        f"--data_path={tmp_path / 'data'}",
-        f"--checkpoint_dir={tmp_path / 'saved'}",
-        "--user_inter_num_interval=[3,inf)",
-        "--item_inter_num_interval=[2,inf)",
-        "--show_progress=false",
-        "--gpu_id=",
-    ]
+    return toy_arguments(tmp_path)

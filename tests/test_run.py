@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import write_toy
 from peft import PeftModel
 from safetensors.numpy import load_file
+from toy_dataset import toy_arguments, write_toy
 from transformers import AutoModelForCausalLM
 
 from recbole_ganprompt.config import build_config
@@ -30,18 +30,6 @@ SMALL = [
     "--token_budget=3000",
     "--stopping_step=3",
 ]
-
-
-def toy_arguments(folder):
-    return [
-        "--dataset=toy",
-        f"--data_path={folder / 'data'}",
-        f"--checkpoint_dir={folder / 'saved'}",
-        "--user_inter_num_interval=[3,inf)",
-        "--item_inter_num_interval=[2,inf)",
-        "--show_progress=false",
-        "--gpu_id=",
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +129,7 @@ def test_recboles_own_run_gives_the_same_metrics_as_ours(ganprompt, folder, monk
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("model", ["SASRec", "DIN"])
+@pytest.mark.parametrize("model", ["SASRec", "DIN", "BERT4Rec", "Caser"])
 def test_recbole_models_rank_the_same_candidates(ganprompt, folder, model):
     result = run(build_config(model, arguments=[*toy_arguments(folder), "--epochs=2"]))
     assert result.record["candidates"] == ganprompt.record["candidates"]
