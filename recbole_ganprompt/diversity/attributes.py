@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,12 +10,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tqdm import tqdm
 
 from recbole_ganprompt.config import properties_path
+from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.prompt.document import Document
 from recbole_ganprompt.prompt.rendering import TitleTable
-
-if TYPE_CHECKING:
-    from recbole_ganprompt.data.dataset import Sequences
 
 SHORTEST = 3
 """Fewer letters than this make no attribute."""
@@ -88,7 +85,7 @@ def count_attributes(
     tokenizer,
     *,
     titles: list[str],
-    sequences: "Sequences",
+    sequences: Sequences,
     template: str,
     domain: str,
     excluded: Collection[str],

@@ -8,20 +8,17 @@ for the diversity encoder. All of them only see the training split's sequences, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.language import builtin_tokenizer, builtin_training
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
 from recbole_ganprompt.language.builtin_training import pretrain, seeded
 from recbole_ganprompt.prompt.rendering import SEPARATOR, TitleTable, encode_piece
-
-if TYPE_CHECKING:
-    from recbole_ganprompt.data.dataset import Sequences
 
 TITLE_TOKENS = 20
 """Titles are cut to this many tokens, as in the prompts."""
@@ -41,7 +38,7 @@ class Corpus:
     """
 
     titles: list[str]
-    sequences: "Sequences"
+    sequences: Sequences
 
     def texts(self) -> list[str]:
         """All titles as they stand inside a prompt, behind a blank."""

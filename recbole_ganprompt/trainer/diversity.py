@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.diversity import attributes as attribute_module
-from recbole_ganprompt.diversity import constraint, encoder, measure, reconstruction
+from recbole_ganprompt.diversity import constraint, encoder, generator, measure, reconstruction
 from recbole_ganprompt.diversity.attributes import (
     count_attributes,
     excluded_words,
@@ -113,7 +113,7 @@ class DiversityStages:
             }
         )
         decoding = ReconstructionSettings(**(config["reconstruction_settings"] or {}))
-        modules = (attribute_module, constraint, encoder, measure, reconstruction)
+        modules = (attribute_module, constraint, encoder, generator, measure, reconstruction)
         key = [
             *(Path(module.__file__).read_text(encoding="utf-8") for module in modules),
             *(str(name), self.corpus.key(), attributes, sorted(self.excluded), config["seed"]),
