@@ -6,6 +6,7 @@ import torch
 from recbole.trainer import Trainer
 from tqdm import tqdm
 
+from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.model.all_positions import AllPositions, training_windows
 from recbole_ganprompt.trainer.stages import Stages
@@ -96,13 +97,22 @@ class SequentialTrainer(Trainer):
         -------
         dict or None
             Metrics by name; ``None`` for a split without users.
+
+        Raises
+        ------
+        UserError
+            If a checkpoint's file is named, or nothing was trained yet: a ``.pth`` can run code, so
+            none is opened here.
         """
         if not len(eval_data._dataset):
             return None
-        if load_best_model and model_file is None and self.best_state is not None:
+        if load_best_model:
+            if model_file is not None or self.best_state is None:
+                raise UserError(
+                    "This trainer evaluates the weights that it trained: load a checkpoint with RecBole's "
+                    "load_data_and_model and pass load_best_model=False."
+                )
             self.model.load_state_dict(self.best_state)
-        elif load_best_model:
-            self.resume_weights(model_file or self.saved_model_file)
         scores = score_candidates(self.model, self.evaluation_set(eval_data), self.config)
         self.scores = scores.numpy()
         return configured_metrics(self.scores, self.config)
@@ -113,12 +123,6 @@ class SequentialTrainer(Trainer):
         if dataset.phase not in self._evaluation_sets:
             self._evaluation_sets[dataset.phase] = dataset.evaluation_set(dataset.phase)
         return self._evaluation_sets[dataset.phase]
-
-    def resume_weights(self, file):
-        """Load a checkpoint's weights."""
-        checkpoint = torch.load(file, map_location=self.device, weights_only=False)
-        self.model.load_state_dict(checkpoint["state_dict"])
-        self.model.load_other_parameter(checkpoint.get("other_parameter"))
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         self.best_state = copy.deepcopy(self.model.state_dict())
