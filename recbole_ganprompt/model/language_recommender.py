@@ -9,6 +9,7 @@ from recbole.utils import InputType
 from safetensors.torch import save_file
 
 from recbole_ganprompt.collaborative import Teacher, build_teacher_model, teacher_settings
+from recbole_ganprompt.evaluation.evaluator import DISLIKES
 from recbole_ganprompt.language.adapter import MappingMLP, add_lora
 from recbole_ganprompt.language.answer import answer_ids, answer_logits
 from recbole_ganprompt.language.backbone import load_llm
@@ -20,14 +21,22 @@ from recbole_ganprompt.prompt.rendering import (
     PromptTokens,
     TitleTable,
 )
-from recbole_ganprompt.prompt.template import GUIDANCE, HISTORY, TARGET, TITLE, USER, load_template
+from recbole_ganprompt.prompt.template import (
+    GUIDANCE,
+    HISTORY,
+    TARGET,
+    TITLE,
+    UNPREFERENCE,
+    USER,
+    load_template,
+)
 
 
 class LanguageRecommender(SequentialRecommender):
     """An LLM that answers Yes or No to a prompt about a user and an item.
 
-    Subclasses say which slots of the prompt they can fill (``slots``). The score of a pair is
-    logit(Yes) - logit(No), so p(Yes) is its sigmoid.
+    Subclasses say which slots of the prompt they can fill (``slots``), and that is all that tells
+    their models apart. The score of a pair is logit(Yes) - logit(No), so p(Yes) is its sigmoid.
 
     Parameters
     ----------
@@ -60,20 +69,21 @@ class LanguageRecommender(SequentialRecommender):
         self.titles = dataset.titles
         self.token_budget = config["token_budget"]
         self.history_length = min(config["prompt_history"], config["MAX_ITEM_LIST_LENGTH"])
-        full = load_template(config["prompt"], self.slots)
+        slots = self.slots if len(dataset.dislikes) else set(self.slots) - {UNPREFERENCE}
+        full = load_template(config["prompt"], slots)
         self.llm, self.tokenizer = load_llm(config, dataset, full.literals())
         self.answers = answer_ids(self.tokenizer, full.positive, full.negative)
-        words = list(config["guidance_words"])
+        words = list(config["guidance_words"] or []) if self.uses_opinions else []
         self.prompts = {
             stage: PromptTokens(
                 self.tokenizer,
-                load_template(config["prompt"], tuple(s for s in self.slots if s in allowed)),
+                load_template(config["prompt"], set(slots) - unfilled),
                 words,
             )
-            for stage, allowed in {
-                "text": (HISTORY, TITLE),
-                "guided": (HISTORY, TITLE, GUIDANCE),
-                "mapped": (HISTORY, TITLE, GUIDANCE, USER, TARGET),
+            for stage, unfilled in {
+                "text": {GUIDANCE, USER, TARGET},
+                "guided": {USER, TARGET},
+                "mapped": set(),
             }.items()
         }
         self.title_table = TitleTable(self.tokenizer, self.titles, config["title_tokens"])
@@ -90,6 +100,7 @@ class LanguageRecommender(SequentialRecommender):
                 embeddings.shape[1],
                 config["mapping_expansion"],
                 float(embeddings.detach().float().square().mean().sqrt()),
+                self.uses_opinions,
             )
         self.register_buffer("stage_index", torch.zeros((), dtype=torch.int64))
         self.register_buffer("guidance_thresholds", torch.zeros(max(len(words) - 1, 0)))
@@ -98,6 +109,11 @@ class LanguageRecommender(SequentialRecommender):
     def uses_teacher(self) -> bool:
         """Whether the prompt has a place for anything that comes from a teacher."""
         return any(slot in self.slots for slot in (USER, TARGET, GUIDANCE))
+
+    @property
+    def uses_opinions(self) -> bool:
+        """Whether the prompt has a place for the teacher's opinion."""
+        return GUIDANCE in self.slots
 
     @property
     def stage(self) -> str:
@@ -145,7 +161,7 @@ class LanguageRecommender(SequentialRecommender):
         hidden = output.last_hidden_state[batch.answers[:, 0], batch.answers[:, 1]]
         return answer_logits(causal, hidden, self.answers).float()
 
-    def soft_vectors(self, batch: Batch, user_vectors, item_vectors, opinions) -> torch.Tensor:
+    def soft_vectors(self, batch: Batch, user_vectors, item_vectors, opinions=None) -> torch.Tensor:
         """Map what each soft token of a batch stands for.
 
         Parameters
@@ -154,7 +170,8 @@ class LanguageRecommender(SequentialRecommender):
             Its references are ``(row, candidate)``.
         user_vectors : float [rows, vector size]
         item_vectors : float [rows, candidates, vector size]
-        opinions : float [rows, candidates]
+        opinions : float [rows, candidates], optional
+            Where the prompt has a place for them.
 
         Returns
         -------
@@ -163,7 +180,7 @@ class LanguageRecommender(SequentialRecommender):
         index = torch.tensor(batch.soft_references, device=user_vectors.device).reshape(-1, 2)
         kinds = batch.soft[:, 2]
         row, candidate = index[:, 0], index[:, 1]
-        result = torch.zeros(len(index), self.mapping.user[-1].normalized_shape[0], device=row.device)
+        result = torch.zeros(len(index), self.mapping.hidden_size, device=row.device)
         for kind, mapped in (
             (SOFT_USER, lambda at: self.mapping.map_users(user_vectors[row[at]])),
             (SOFT_TARGET, lambda at: self.mapping.map_items(item_vectors[row[at], candidate[at]])),
@@ -195,15 +212,18 @@ class LanguageRecommender(SequentialRecommender):
         lengths = interaction[self.ITEM_SEQ_LEN].cpu().numpy()
         items = candidates.cpu().numpy()
         stage = self.stage
-        opinions = levels = user_vectors = item_vectors = None
-        if stage in ("guided", "mapped"):
+        opinions = levels = user_vectors = item_vectors = dislikes = None
+        if DISLIKES in interaction.interaction:
+            dislikes = interaction[DISLIKES].cpu().numpy()
+        if self.uses_opinions and stage in ("guided", "mapped"):
             opinions = self.teacher.opinions(users, histories, lengths, items)
             levels = self.guidance_levels(opinions)
         if stage == "mapped":
             device = candidates.device
             user_vectors = self.teacher.user_vectors(users, histories, lengths).to(device)
             item_vectors = self.teacher.item_vectors().to(device)[candidates]
-            opinions = torch.from_numpy(opinions).to(device)
+            if opinions is not None:
+                opinions = torch.from_numpy(opinions).to(device)
         prompt = self.prompt_of(stage)
         rows = []
         for index, (history, length) in enumerate(zip(histories, lengths)):
@@ -215,6 +235,9 @@ class LanguageRecommender(SequentialRecommender):
                 if levels is not None
                 else [()] * items.shape[1],
                 reference=[(index, column) for column in range(items.shape[1])],
+                unpreference=[self.title_table[item] for item in dislikes[index] if item]
+                if dislikes is not None
+                else [],
             )
             trunk = [self.title_table[item] for item in recent]
             rows.append(pack_row(prompt, trunk, [branch], soft_guidance=stage == "mapped"))
@@ -245,7 +268,7 @@ class LanguageRecommender(SequentialRecommender):
             save_file(weights, folder / "mapping.safetensors")
             shape = {
                 "vector_size": self.teacher.vector_size,
-                "hidden_size": self.mapping.user[-1].normalized_shape[0],
+                "hidden_size": self.mapping.hidden_size,
                 "expansion": self.config["mapping_expansion"],
                 "guidance_thresholds": self.guidance_thresholds.tolist(),
             }

@@ -2,13 +2,22 @@
 
 from recbole.utils import get_model
 
+from recbole_ganprompt.model.bert4rec import BERT4Rec
+from recbole_ganprompt.model.caser import Caser
+from recbole_ganprompt.model.din import DIN
 from recbole_ganprompt.model.gru4rec import GRU4Rec
 from recbole_ganprompt.model.sasrec import SASRec
 
-ALL_POSITIONS = {"GRU4Rec": GRU4Rec, "SASRec": SASRec}
-"""Same architecture as RecBole's class of that name, trained on all positions at once."""
+SEQUENCE_MODELS = {
+    "BERT4Rec": BERT4Rec,
+    "Caser": Caser,
+    "DIN": DIN,
+    "GRU4Rec": GRU4Rec,
+    "SASRec": SASRec,
+}
+"""Same architecture and parameters as RecBole's class of that name, trained on whole windows."""
 
 
 def model_class(name: str):
     """Our faster training of a RecBole model where there is one, else what RecBole knows by name."""
-    return ALL_POSITIONS.get(name) or get_model(name)
+    return SEQUENCE_MODELS.get(name) or get_model(name)

@@ -8,12 +8,12 @@ from tqdm import tqdm
 
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
-from recbole_ganprompt.model.all_positions import AllPositions, training_windows
+from recbole_ganprompt.model.sequence_training import SequenceTraining, training_windows
 from recbole_ganprompt.trainer.stages import Stages
 
 
 class SequentialTrainer(Trainer):
-    """RecBole's trainer on frozen candidates, one pass a sequence where the model is causal.
+    """RecBole's trainer on frozen candidates, on whole windows where the model can learn them.
 
     ``evaluate`` takes the evaluation set from the dataset behind the data loader, so that every model
     ranks the same lists; the loader's own sampled negatives are not used.
@@ -55,7 +55,11 @@ class SequentialTrainer(Trainer):
         callback_fn=None,
     ):
         """RecBole's ``fit`` under one progress bar for all epochs."""
-        with tqdm(total=self.epochs, desc=self.config["model"], disable=not show_progress) as bar:
+        # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported,
+        # which takes a third of the time; `_check_nan` looks at every loss anyway.
+        quick = torch.autograd.set_detect_anomaly(False)
+        bar = tqdm(total=self.epochs, desc=self.config["model"], disable=not show_progress)
+        with quick, bar:
 
             def epoch_done(epoch, score):
                 bar.update()
@@ -65,21 +69,28 @@ class SequentialTrainer(Trainer):
 
             return super().fit(train_data, valid_data, verbose, saved, False, epoch_done)
 
+    def _learns_windows(self) -> bool:
+        """Whether the model learns whole windows; else it is trained on RecBole's rows."""
+        model = self.model
+        return isinstance(model, SequenceTraining) and self.config["loss_type"] in model.sequence_losses
+
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        if not isinstance(self.model, AllPositions):
+        if not self._learns_windows():
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         if self._windows is None:
-            dataset = train_data._dataset
-            self._windows = training_windows(
-                dataset.training_sequences(), self.config["MAX_ITEM_LIST_LENGTH"]
-            )
+            sequences = train_data._dataset.training_sequences()
+            self._windows = training_windows(sequences, self.config["MAX_ITEM_LIST_LENGTH"])
+            self.model.prepare_training(sequences)
+        every_window, owners = self._windows
         self.model.train()
-        order = torch.randperm(len(self._windows))
+        order = torch.randperm(len(owners))
         total = 0.0
         for index in order.split(self.config["train_batch_size"]):
-            windows = self._windows[index]
+            windows = every_window[index]
             width = int((windows > 0).sum(dim=1).max())
-            loss = self.model.calculate_sequence_loss(windows[:, :width].to(self.device))
+            loss = self.model.calculate_sequence_loss(
+                windows[:, :width].to(self.device), owners[index].to(self.device)
+            )
             self._check_nan(loss)
             self.optimizer.zero_grad()
             loss.backward()
