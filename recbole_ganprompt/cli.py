@@ -104,6 +104,7 @@ def help_text() -> str:
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
     lines = [USAGE]
     files = [("every model", properties_path("overall.yaml"))]
+    files += [("our language models", properties_path("language_models.yaml"))]
     for folder in ("model", "backbone"):
         for path in sorted(properties_path(folder).glob("*.yaml")):
             named = f"--backbone={path.stem}" if folder == "backbone" else path.stem

@@ -10,14 +10,16 @@ that it has seen.
 
 import numpy as np
 import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.model.general_recommender.lightgcn import LightGCN
+from recbole.utils import get_model
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_ganprompt.config import build_config
+from recbole_ganprompt.config import GENERAL_TEACHERS, build_teacher_config
 from recbole_ganprompt.data.candidates import EvaluationSet
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import interaction_of, score_candidates
-from recbole_ganprompt.model.all_positions import AllPositions
 from recbole_ganprompt.model.registry import model_class
 
 # What the teacher takes over from the run; its own training settings are its own file's.
@@ -38,27 +40,31 @@ def teacher_settings(config):
     Raises
     ------
     UserError
-        If RecBole has no such sequential model.
+        If RecBole has no such sequential model and it isn't one of ``GENERAL_TEACHERS``.
     """
     values = {key: config[key] for key in _SHARED if key in config}
     values.update(eval_args={"mode": config["eval_args"]["mode"]})
     values.update(config["teacher_config"] or {})
-    return build_config(config["teacher"], config["dataset"], config_dict=values)
+    return build_teacher_config(config["teacher"], config["dataset"], values)
 
 
 def build_teacher_model(config, dataset):
     """Make the untrained teacher that ``config`` asks for: (model, its config)."""
     settings = teacher_settings(config)
-    model = model_class(config["teacher"])(settings, dataset).to(settings["device"])
-    return model, settings
+    name = GENERAL_TEACHERS.get(config["teacher"])
+    if name is None:
+        model = model_class(config["teacher"])(settings, dataset)
+    else:
+        model = get_model(name)(settings, dataset.training_pairs())
+    return model.to(settings["device"]), settings
 
 
 class Teacher:
-    """The view that the language model has of a trained sequential model.
+    """The view that the language model has of a trained RecBole model.
 
     Parameters
     ----------
-    model : recbole SequentialRecommender
+    model : recbole SequentialRecommender, BPR or LightGCN
     config : recbole Config
     seed : int
         Draws the items that opinions are measured against.
@@ -81,6 +87,8 @@ class Teacher:
 
     def item_table(self) -> torch.Tensor:
         """e_i of all items with their gradients: float [items, vector_size]."""
+        if isinstance(self.model, LightGCN):
+            return self.model.forward()[1]
         if hasattr(self.model, "item_embedding"):
             return self.model.item_embedding.weight[: self.model.n_items]
         layer = getattr(self.model, "embedding_layer", None)
@@ -89,8 +97,15 @@ class Teacher:
             return layer.token_embedding_table["item"].embedding.weight[: self.model.n_items]
         raise UserError(
             f"{type(self.model).__name__} has no vector for each item, so it can't be the teacher: "
-            "choose SASRec, GRU4Rec, DIN, Caser or BERT4Rec."
+            "choose SASRec, GRU4Rec, DIN, Caser, BERT4Rec, MF or LightGCN."
         )
+
+    def know_only(self, dataset) -> None:
+        """Take the graph of a graph model from a (partial) training split; other models have none."""
+        if isinstance(self.model, LightGCN):
+            device = self.model.norm_adj_matrix.device
+            self.model.interaction_matrix = dataset.training_pairs().inter_matrix(form="coo")
+            self.model.norm_adj_matrix = self.model.get_norm_adj_mat().to(device)
 
     @property
     def vector_size(self) -> int:
@@ -106,13 +121,18 @@ class Teacher:
         """e_u after the given histories, with gradients: float [rows, vector_size].
 
         The model's own encoding of the history where it makes one before it sees the target
-        (SASRec, GRU4Rec); the mean of the history's item vectors otherwise.
+        (SASRec, GRU4Rec), its vector of the user where histories are nothing to it (MF, LightGCN);
+        the mean of the history's item vectors otherwise.
         """
         device = next(self.model.parameters()).device
+        if isinstance(self.model, LightGCN):
+            return self.model.forward()[0][torch.from_numpy(users).to(device)]
+        if isinstance(self.model, GeneralRecommender):
+            return self.model.user_embedding(torch.from_numpy(users).to(device))
         batch = interaction_of(self.config, users, histories, lengths).to(device)
         items, counts = batch[self.model.ITEM_SEQ], batch[self.model.ITEM_SEQ_LEN]
-        if isinstance(self.model, AllPositions):
-            return self.model.forward(items, counts)
+        if hasattr(self.model, "encode_histories"):
+            return self.model.encode_histories(batch[self.model.USER_ID], items, counts)
         known = (items > 0).unsqueeze(-1)
         return (self.item_table()[items] * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)
 

@@ -1,4 +1,4 @@
-"""What RecBole 1.2.1 needs on today's numpy, torch and pandas; nothing else.
+"""What RecBole 1.2.1 needs on today's numpy, scipy, torch and pandas; nothing else.
 
 Each shim looks first whether it is needed, so on the versions that RecBole was written for nothing
 happens.
@@ -22,6 +22,7 @@ def apply() -> None:
     if importlib.util.find_spec("recbole") is None:
         raise ImportError(f"RecBole is not installed: {INSTALL}", name="recbole")
     _restore_numpy_names()
+    _restore_dok_update()
     _let_recbole_load_its_checkpoints()
     _fill_missing_values_on_pandas_3()
 
@@ -34,6 +35,14 @@ def _restore_numpy_names() -> None:
     for name, successor in removed.items():
         if not hasattr(numpy, name):
             setattr(numpy, name, getattr(numpy, successor))
+
+
+def _restore_dok_update() -> None:
+    """RecBole's graph models fill a matrix through a method that scipy 1.13 removed."""
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda self, values: self._dict.update(values)
 
 
 def _let_recbole_load_its_checkpoints() -> None:

@@ -1,9 +1,9 @@
 """Configuration: RecBole's, with the protocol layered in and mistakes refused.
 
 From weakest to strongest: RecBole's defaults, its model file, ``properties/overall.yaml``,
-``properties/model/<Model>.yaml``, ``properties/dataset/<dataset>.yaml``,
-``properties/backbone/<backbone>.yaml`` (our models only), the model file's own
-``datasets: {<dataset>: ...}``, the user's files, dictionary and command line.
+``properties/language_models.yaml`` (our models only), ``properties/model/<Model>.yaml``,
+``properties/dataset/<dataset>.yaml``, ``properties/backbone/<backbone>.yaml`` (our models only), the
+model file's own ``datasets: {<dataset>: ...}``, the user's files, dictionary and command line.
 """
 
 import ast
@@ -28,6 +28,8 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.plugin import MODELS
 
 METRICS = ("AUC", "GAUC", "Hit", "NDCG", "MRR")
+GENERAL_TEACHERS = {"MF": "BPR", "LightGCN": "LightGCN"}
+"""Models without histories that can teach a language model, and RecBole's names for them."""
 SPLITS = {"leave_one_out": {"LS": "valid_and_test"}, "paper": {"LS": "test_only"}}
 
 # Keys that RecBole reads though no file of its own has them.
@@ -101,7 +103,7 @@ def _defaults() -> dict:
     known = dict.fromkeys([*names, *sorted(_UNLISTED)])
     skip = {"url.yaml", "kg_url.yaml"}
     files = [path for path in sorted(theirs.rglob("*.yaml")) if path.name not in skip]
-    files += [properties_path("overall.yaml")]
+    files += [properties_path("overall.yaml"), properties_path("language_models.yaml")]
     for folder in ("dataset", "backbone", "model"):
         files += sorted(properties_path(folder).glob("*.yaml"))
     # The overall files come last: theirs is the default of a key that a model file has too.
@@ -218,14 +220,25 @@ class ProtocolConfig(Config):
     arguments : list of str, optional
         Command line, ``--key=value``. Where it is None, ``sys.argv`` is read as RecBole does:
         what isn't ours to know is left to the program that runs us.
+    teacher : bool
+        Whether the model is a language model's teacher, which may be a general model.
 
     Raises
     ------
     UserError
     """
 
-    def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None):
+    def __init__(
+        self,
+        model=None,
+        dataset=None,
+        config_file_list=None,
+        config_dict=None,
+        arguments=None,
+        teacher=False,
+    ):
         self.__dict__["_arguments"] = arguments
+        self.__dict__["_teacher"] = teacher
         super().__init__(model, dataset, config_file_list, config_dict)
 
     def _build_yaml_loader(self):
@@ -266,6 +279,8 @@ class ProtocolConfig(Config):
             raise UserError("Name a model and a dataset: --model=GANPrompt --dataset=ml-100k.")
         if not isinstance(model, str):
             return model.__name__, model, str(dataset)
+        if self._teacher and model in GENERAL_TEACHERS:
+            return GENERAL_TEACHERS[model], get_model(GENERAL_TEACHERS[model]), str(dataset)
         if model not in MODELS and model not in sequential_models():
             close = nearest(model, [*MODELS, *sequential_models()])
             hint = f"did you mean {close}?" if close else "--list shows those there are."
@@ -274,10 +289,12 @@ class ProtocolConfig(Config):
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
-        if model_class.type != ModelType.SEQUENTIAL:
+        if model_class.type != ModelType.SEQUENTIAL and not self._teacher:
             raise UserError(f"{model} is not a sequential model; --list shows those that are.")
         layers = self.internal_config_dict
         layers.update(load_yaml(properties_path("overall.yaml")))
+        if model in MODELS:
+            layers.update(load_yaml(properties_path("language_models.yaml")))
         model_file = properties_path("model", f"{model}.yaml")
         of_model = load_yaml(model_file) if model_file.is_file() else {}
         of_dataset = of_model.pop("datasets", None) or {}
@@ -299,10 +316,13 @@ class ProtocolConfig(Config):
 
     def _training_negatives(self, final):
         """What RecBole's loader shall sample: nothing for a softmax over all items."""
+        choosable = not hasattr(self.model_class, "input_type")
+        if choosable and final.get("loss_type") not in (None, "CE", "BPR"):
+            raise UserError(f"{self.model}'s loss_type must be CE or BPR, not {final['loss_type']!r}.")
         value = final["train_neg_sample_args"]
         if value != "auto":
-            return value
-        softmax = not hasattr(self.model_class, "input_type") and final.get("loss_type") == "CE"
+            return _WORDS.get(str(value).lower(), value)
+        softmax = choosable and final.get("loss_type") == "CE"
         if softmax or self.model in MODELS:
             return None
         return {"distribution": "uniform", "sample_num": 1}
@@ -408,3 +428,8 @@ def build_config(
         At an unknown key, model or metric, and at a value that can't work.
     """
     return ProtocolConfig(model, dataset, config_file_list, config_dict, list(arguments or ()))
+
+
+def build_teacher_config(teacher: str, dataset: str, values: dict) -> ProtocolConfig:
+    """Build a teacher's configuration: as :func:`build_config`, general models allowed."""
+    return ProtocolConfig(teacher, dataset, None, values, [], teacher=True)

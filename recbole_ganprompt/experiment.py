@@ -13,6 +13,7 @@ from logging import FileHandler, Formatter, getLogger
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_logger, init_seed
@@ -77,7 +78,10 @@ def run(config) -> Result:
     directory = _new_directory(config)
     _start_log(config, directory)
     try:
-        return _run(config, dataset, directory, ours)
+        # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported;
+        # our trainers look at every loss instead.
+        with torch.autograd.set_detect_anomaly(False):
+            return _run(config, dataset, directory, ours)
     except UserError:
         # Nothing half-written: a run that could not start leaves no folder.
         shutil.rmtree(directory, ignore_errors=True)

@@ -12,8 +12,16 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-MODELS = {"GANPrompt": "recbole_ganprompt.model.ganprompt"}
-TRAINERS = {"GANPrompt": "recbole_ganprompt.trainer.ganprompt"}
+MODELS = {
+    "GANPrompt": "recbole_ganprompt.model.ganprompt",
+    "CoLLM": "recbole_ganprompt.model.collm",
+    "TALLRec": "recbole_ganprompt.model.tallrec",
+}
+TRAINERS = {
+    "GANPrompt": "recbole_ganprompt.trainer.ganprompt",
+    "CoLLM": "recbole_ganprompt.trainer.collm",
+    "TALLRec": "recbole_ganprompt.trainer.tallrec",
+}
 DATASET = ("recbole_ganprompt.data.dataset", "TextSequentialDataset")
 
 

@@ -73,6 +73,7 @@ def training_rows(
     prompt: PromptTokens,
     texts: TextVariants,
     guidance: np.ndarray | None,
+    unpreference: np.ndarray | None,
     history_length: int,
     row_tokens: int,
     soft_guidance: bool,
@@ -88,6 +89,8 @@ def training_rows(
     texts : TextVariants
     guidance : int64 array [rows, candidates], optional
         Index of each candidate's guidance word.
+    unpreference : int64 array [rows, titles], optional
+        Items that the user disliked before each position, padded with 0.
     history_length : int
         Items of history at most; positions further apart go into rows of their own.
     row_tokens : int
@@ -126,6 +129,9 @@ def training_rows(
                 if guidance is not None
                 else [()] * count,
                 reference=[(index, candidate) for candidate in range(count)],
+                unpreference=texts.draw(unpreference[index][unpreference[index] > 0], generator)
+                if unpreference is not None
+                else [],
             )
             for index in range(start, stop)
         ]

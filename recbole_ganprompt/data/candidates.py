@@ -30,12 +30,15 @@ class EvaluationSet:
     lengths : int64 array [users]
     candidates : int64 array [users, 1 + negatives]
         The positive stands in column 0.
+    dislikes : int64 array [users, titles], optional
+        Items that the user rated low before, for prompts that name them; padded with 0.
     """
 
     users: np.ndarray
     histories: np.ndarray
     lengths: np.ndarray
     candidates: np.ndarray
+    dislikes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -45,8 +48,9 @@ class EvaluationSet:
         if count >= len(self):
             return self
         rows = np.sort(np.random.default_rng(0).choice(len(self), size=count, replace=False))
+        dislikes = None if self.dislikes is None else self.dislikes[rows]
         return EvaluationSet(
-            self.users[rows], self.histories[rows], self.lengths[rows], self.candidates[rows]
+            self.users[rows], self.histories[rows], self.lengths[rows], self.candidates[rows], dislikes
         )
 
 

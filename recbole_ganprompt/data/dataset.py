@@ -25,6 +25,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_ganprompt.data.candidates import EvaluationSet, frozen_candidates
+from recbole_ganprompt.data.dislikes import Dislikes
 from recbole_ganprompt.data.download import locate
 from recbole_ganprompt.data.sequences import Sequences, histories_before
 from recbole_ganprompt.errors import UserError
@@ -43,6 +44,10 @@ class TextSequentialDataset(SequentialDataset):
         ``titles[0]`` is the padding item's, empty; an item without text is called "untitled item".
     untitled : int
         How many items had no text.
+    times : float64 array [interactions]
+        When each interaction of ``sequences`` took place.
+    dislikes : Dislikes
+        Items rated ``unpreference_rating`` or less; empty unless that key is set and ratings are there.
 
     Raises
     ------
@@ -51,6 +56,7 @@ class TextSequentialDataset(SequentialDataset):
     """
 
     def __init__(self, config):
+        self._low_rated = None
         config["data_path"] = str(locate(config))
         super().__init__(config)
         frame = self.inter_feat
@@ -62,11 +68,9 @@ class TextSequentialDataset(SequentialDataset):
         # A stable sort on float64 keeps file order among equal times.
         frame = frame.sort_values([self.uid_field, self.time_field], kind="stable")
         self.inter_feat = frame.reset_index(drop=True)
-        counts = np.bincount(frame[self.uid_field].to_numpy(), minlength=self.user_num)
-        self.sequences = Sequences(
-            frame[self.iid_field].to_numpy(dtype=np.int64),
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        )
+        self.sequences = self._sequences_of(frame)
+        self.times = frame[self.time_field].to_numpy(dtype=np.float64)
+        self.dislikes = self._read_dislikes()
         self.kept_from_training = np.zeros(self.user_num, dtype=np.int64)
         self.titles, self.untitled = self._read_titles()
         if self.untitled:
@@ -85,7 +89,45 @@ class TextSequentialDataset(SequentialDataset):
                 f"{self.dataset_name} has no '{rating}' column: all interactions count as liked."
             )
             return
+        low = self.config["unpreference_rating"]
+        if low is not None:
+            ratings = self.inter_feat[rating]
+            self._low_rated = self.inter_feat[(ratings <= low) & (ratings < threshold)]
         self.inter_feat = self.inter_feat[self.inter_feat[rating] >= threshold]
+
+    def _sequences_of(self, frame) -> Sequences:
+        """Items of a frame with internal ids that is sorted by user."""
+        counts = np.bincount(frame[self.uid_field].to_numpy(dtype=np.int64), minlength=self.user_num)
+        return Sequences(
+            frame[self.iid_field].to_numpy(dtype=np.int64),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
+    def _read_dislikes(self) -> Dislikes:
+        """Low ratings, of users and items that the filters left, by user and time."""
+        fields = [self.uid_field, self.iid_field, self.time_field]
+        frame = pd.DataFrame(columns=fields) if self._low_rated is None else self._low_rated[fields].copy()
+        self._low_rated = None
+        for field in (self.uid_field, self.iid_field):
+            frame[field] = frame[field].map(self.field2token_id[field])
+        frame = frame.dropna().sort_values([self.uid_field, self.time_field], kind="stable")
+        return Dislikes(self._sequences_of(frame), frame[self.time_field].to_numpy(dtype=np.float64))
+
+    def dislikes_before(self, users, ends) -> np.ndarray | None:
+        """What users disliked before the given positions of their sequences.
+
+        Parameters
+        ----------
+        users, ends : int64 array [rows]
+
+        Returns
+        -------
+        int64 array [rows, prompt_unpreference], padded with 0; None where nothing is known.
+        """
+        if not len(self.dislikes):
+            return None
+        times = self.times[self.sequences.offsets[users] + ends]
+        return self.dislikes.before(users, times, self.config["prompt_unpreference"])
 
     def _reset_index(self):
         if len(self.inter_feat) == 0:
@@ -201,6 +243,21 @@ class TextSequentialDataset(SequentialDataset):
         evaluated = self.sequences.lengths > self.held_out
         return self.sequences.without_last(np.where(evaluated, self.held_out, 0) + self.kept_from_training)
 
+    def training_pairs(self) -> "TextSequentialDataset":
+        """The training split as RecBole's general models read it: pairs of a user and an item."""
+        sequences = self.training_sequences()
+        users = np.repeat(np.arange(self.user_num), sequences.lengths)
+        part = copy.copy(self)
+        part.inter_feat = Interaction(
+            {
+                self.uid_field: torch.from_numpy(users),
+                self.iid_field: torch.from_numpy(sequences.items),
+                # inter_matrix adds the first items of rows whose history is one item long: none.
+                self.item_list_length_field: torch.zeros(len(users), dtype=torch.int64),
+            }
+        )
+        return part
+
     def early(self, count: int) -> "TextSequentialDataset":
         """The training split without each user's last ``count`` items, two at least being left.
 
@@ -230,7 +287,8 @@ class TextSequentialDataset(SequentialDataset):
         histories, history_lengths = histories_before(self.sequences, users, ends, self.max_item_list_len)
         positives = self.sequences.items[self.sequences.offsets[users] + ends]
         candidates = frozen_candidates(self, phase, users, positives)
-        return EvaluationSet(users, histories, history_lengths, candidates)
+        dislikes = self.dislikes_before(users, ends)
+        return EvaluationSet(users, histories, history_lengths, candidates, dislikes)
 
     def statistics(self) -> dict[str, float]:
         """Users, items, interactions and sparsity in percent, as the paper's Table 1 counts them."""

@@ -6,6 +6,9 @@ from recbole.data.interaction import Interaction
 from recbole_ganprompt.data.candidates import EvaluationSet
 from recbole_ganprompt.evaluation.metrics import ranking_metrics
 
+DISLIKES = "unpreference_list"
+"""Field of an interaction: int64 [users, titles] low-rated items, padded with 0."""
+
 
 @torch.no_grad()
 def score_candidates(model, evaluation: EvaluationSet, config) -> torch.Tensor:
@@ -35,7 +38,10 @@ def score_candidates(model, evaluation: EvaluationSet, config) -> torch.Tensor:
         candidates = torch.from_numpy(evaluation.candidates[part]).to(device)
         interaction = interaction_of(
             config, evaluation.users[part], evaluation.histories[part], evaluation.lengths[part]
-        ).to(device)
+        )
+        if evaluation.dislikes is not None:
+            interaction.update(Interaction({DISLIKES: torch.from_numpy(evaluation.dislikes[part])}))
+        interaction = interaction.to(device)
         if fast is not None:
             batch = fast(interaction, candidates)
         else:

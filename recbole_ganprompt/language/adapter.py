@@ -49,7 +49,7 @@ def add_lora(model, config):
 class MappingMLP(nn.Module):
     """MAP_MLP: the teacher's vectors and opinion in the language model's embedding space.
 
-    Three two-layer perceptrons, one for each kind of soft token: e_u, e_i, and the opinion. A vector
+    Two-layer perceptrons, one for each kind of soft token: e_u, e_i, and the opinion. A vector
     comes in standardised (by the item vectors' scale); the opinion, a number, comes in as its value
     and a soft one-hot over knots, so that the perceptron can bend where it needs to.
 
@@ -63,13 +63,23 @@ class MappingMLP(nn.Module):
         Width of the hidden layer, as a multiple of ``vector_size``.
     embedding_scale : float
         Root mean square of the language model's token embeddings; outputs start at this scale.
+    opinions : bool
+        Whether opinions are mapped too.
     """
 
     KNOTS = 16
     RANGE = 6.0  # nats; opinions beyond are as good as certain
 
-    def __init__(self, vector_size: int, hidden_size: int, expansion: int, embedding_scale: float):
+    def __init__(
+        self,
+        vector_size: int,
+        hidden_size: int,
+        expansion: int,
+        embedding_scale: float,
+        opinions: bool = True,
+    ):
         super().__init__()
+        self.hidden_size = hidden_size
 
         def perceptron(inputs: int) -> nn.Sequential:
             return nn.Sequential(
@@ -81,8 +91,8 @@ class MappingMLP(nn.Module):
 
         self.user = perceptron(vector_size)
         self.item = perceptron(vector_size)
-        self.opinion = perceptron(self.KNOTS + 1)
-        for part in (self.user, self.item, self.opinion):
+        self.opinion = perceptron(self.KNOTS + 1) if opinions else None
+        for part in filter(None, (self.user, self.item, self.opinion)):
             nn.init.constant_(part[-1].weight, embedding_scale)
         self.register_buffer("mean", torch.zeros(vector_size))
         self.register_buffer("scale", torch.ones(()))

@@ -38,12 +38,15 @@ class Branch:
         Token ids of each candidate's guidance words; empty lists where the prompt has none.
     reference : list of tuple of int
         For each candidate what its soft tokens stand for: any indices that the caller chooses.
+    unpreference : list of list of int
+        Token ids of titles that the user disliked before this position.
     """
 
     history: int
     titles: list[list[int]]
     guidance: list[list[int]]
     reference: list[tuple]
+    unpreference: list[list[int]] = field(default_factory=list)
 
 
 @dataclass
@@ -125,7 +128,8 @@ def pack_row(
     for number, branch in enumerate(branches):
         visible = boundary[0] if prompt.history_in_tail else boundary[branch.history]
         history = prompt.history(trunk[: branch.history]) if prompt.history_in_tail else ()
-        middle = prompt.fill(prompt.middle)
+        unpreference = prompt.history(branch.unpreference)
+        middle = prompt.fill(prompt.middle, unpreference=unpreference)
         # The user's soft token is the same for all candidates of a position.
         start = row.append(middle, visible, visible, number, TRUNK, branch.reference[0])
         for title, guidance, reference in zip(branch.titles, branch.guidance, branch.reference):
@@ -133,6 +137,7 @@ def pack_row(
                 prompt.tail,
                 title=title,
                 history=history,
+                unpreference=unpreference,
                 guidance=guidance,
                 soft_guidance=soft_guidance,
             )

@@ -15,6 +15,7 @@ from recbole_ganprompt.prompt.template import (
     OF_TARGET,
     TARGET,
     TITLE,
+    UNPREFERENCE,
     USER,
     Slot,
     Template,
@@ -22,6 +23,8 @@ from recbole_ganprompt.prompt.template import (
 )
 
 SEPARATOR = "; "
+NOTHING = " none"
+"""Stands for an empty list."""
 # A piece is tokenized behind this anchor, which is cut off again: tokenizers treat the start of a
 # string in different ways (an added blank, none), the middle of one alike.
 ANCHOR = ":"
@@ -83,7 +86,8 @@ class PromptTokens:
     The prompt is cut into three parts:
 
     * ``head``: up to the end of the history's slot, shared by all positions of a user,
-    * ``middle``: between the history and the first slot of the target, shared by all candidates,
+    * ``middle``: between the history and the first slot of the target, shared by all candidates of
+      a position,
     * ``tail``: from the first slot of the target to the answer, one for each candidate.
 
     If the target stands before the history, ``head`` and ``middle`` end before it and the history
@@ -102,6 +106,7 @@ class PromptTokens:
         first_of_target = min(order.index(name) for name in OF_TARGET if name in order)
         self.history_in_tail = HISTORY in order and order.index(HISTORY) > first_of_target
         self.separator = encode_piece(tokenizer, SEPARATOR.rstrip())
+        self.nothing = encode_piece(tokenizer, NOTHING)
         self.guidance = [encode_piece(tokenizer, f" {word}") for word in words_for_guidance or []]
         head, middle, tail = [], [], []
         if tokenizer.bos_token_id is not None:
@@ -124,16 +129,21 @@ class PromptTokens:
         self.head, self.middle, self.tail = head, middle, tail
         if not self.history_in_tail and HISTORY not in order:
             raise UserError(f"The prompt template needs the slot ⟨{HISTORY}⟩.")
+        if UNPREFERENCE in head:
+            # What a user disliked so far differs between positions; the head is shared by them.
+            raise UserError(f"The prompt template needs ⟨{UNPREFERENCE}⟩ behind ⟨{HISTORY}⟩.")
 
-    def fill(self, section: list, *, title=(), history=(), guidance=(), soft_guidance=False):
+    def fill(
+        self, section: list, *, title=(), history=(), unpreference=(), guidance=(), soft_guidance=False
+    ):
         """Fill a section's slots.
 
         Parameters
         ----------
         section : list
             ``middle`` or ``tail``.
-        title, history, guidance : sequence of int
-            Token ids for the slots.
+        title, history, unpreference, guidance : sequence of int
+            Token ids for the slots; an empty unpreference is filled with the word "none".
         soft_guidance : bool
             Put a soft token behind the guidance words.
 
@@ -150,6 +160,8 @@ class PromptTokens:
                 ids.extend(title)
             elif piece == HISTORY:
                 ids.extend(history)
+            elif piece == UNPREFERENCE:
+                ids.extend(unpreference or self.nothing)
             elif piece == GUIDANCE:
                 ids.extend(guidance)
                 if soft_guidance:

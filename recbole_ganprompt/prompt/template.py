@@ -13,14 +13,15 @@ import yaml
 from recbole_ganprompt.config import properties_path
 from recbole_ganprompt.errors import UserError
 
-HISTORY, USER, TITLE, TARGET, GUIDANCE = (
+HISTORY, UNPREFERENCE, USER, TITLE, TARGET, GUIDANCE = (
     "UserHistory",
+    "UserUnpreference",
     "UserID",
     "TargetTitle",
     "TargetID",
     "GuidanceKnowledge",
 )
-SLOTS = (HISTORY, USER, TITLE, TARGET, GUIDANCE)
+SLOTS = (HISTORY, UNPREFERENCE, USER, TITLE, TARGET, GUIDANCE)
 OF_TARGET = (TITLE, TARGET, GUIDANCE)
 """Slots whose content differs between the candidates of one user."""
 
@@ -73,7 +74,8 @@ def parse_template(source: dict, slots) -> Template:
     Parameters
     ----------
     source : dict
-        ``instruction``, ``input``, ``positive`` and ``negative``.
+        ``instruction``, ``input``, ``positive`` and ``negative``; or, for another frame than
+        "Instruction: ... Input: ... Output:", the whole prompt as ``text`` instead of the first two.
     slots : collection of str
         The slots that the model can fill; a ``[[...]]`` phrase around another one vanishes.
 
@@ -82,10 +84,14 @@ def parse_template(source: dict, slots) -> Template:
     UserError
         If a key is missing, a slot is unknown, or one that can't be filled isn't optional.
     """
-    missing = {"instruction", "input", "positive", "negative"} - set(source)
+    frame = {"text"} if "text" in source else {"instruction", "input"}
+    missing = (frame | {"positive", "negative"}) - set(source)
     if missing:
         raise UserError(f"The prompt template lacks {', '.join(sorted(missing))}: add it.")
-    text = f"Instruction: {source['instruction']}\nInput: {source['input']}\nOutput:"
+    if "text" in source:
+        text = str(source["text"]).rstrip()
+    else:
+        text = f"Instruction: {source['instruction']}\nInput: {source['input']}\nOutput:"
 
     def optional(match: re.Match) -> str:
         inside = match.group(1)

@@ -1,10 +1,6 @@
 """GANPrompt's stages, from top to bottom: teacher, diversity, step one, step two."""
 
-import json
-
 from recbole_ganprompt.data.batches import TextVariants
-from recbole_ganprompt.evaluation.evaluator import score_candidates
-from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.trainer.diversity import DiversityStages, write_findings
 from recbole_ganprompt.trainer.language import LanguageTrainer
@@ -39,28 +35,11 @@ class GANPromptTrainer(LanguageTrainer):
         texts = self.diverse_texts(dataset)
         older, newer = (None, None) if held_out is None else held_out.split_by_age()
         with self.stages.stage("step one"):
-            self.tune_language_model(dataset, valid_data, older, newer, texts)
+            self.tune_language_model(dataset, valid_data, texts, guided=older, kept_back=newer)
         if collaborative:
             with self.stages.stage("step two"):
                 self.tune_mapping(dataset, valid_data, newer, texts)
-        with self.stages.stage("validation"):
-            self.best_valid_result = self.evaluate(valid_data, load_best_model=False)
-        if saved:
-            self._save_checkpoint(0, verbose=verbose)
-        self.write_artifacts()
-        if self.best_valid_result is not None:
-            self.best_valid_score = self.best_valid_result[self.valid_metric]
-        return self.best_valid_score, self.best_valid_result
-
-    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """As the base class; the teacher's own metrics on the same candidates go to ``findings``."""
-        result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
-        if result is not None and self.config["step_two"] != "no_collaborative":
-            teacher = self.model.teacher
-            scores = score_candidates(teacher.model, self.evaluation_set(eval_data), teacher.config)
-            alone = self.findings.setdefault("teacher", {"model": self.config["teacher"]})
-            alone[eval_data._dataset.phase] = ranking_metrics(scores, ks=self.config["topk"])
-        return result
+        return self.finish(valid_data, saved, verbose)
 
     def diverse_texts(self, dataset) -> TextVariants:
         """Stages 1 to 3: item texts under each attribute, for a share of the training prompts."""
@@ -84,10 +63,3 @@ class GANPromptTrainer(LanguageTrainer):
             write_findings(self.directory, attributes, texts, model.titles)
         tables = [TitleTable(model.tokenizer, row, config["title_tokens"]) for row in texts]
         return TextVariants([original, *tables], config["reconstructed_share"])
-
-    def write_artifacts(self) -> None:
-        """Put the adapter, the mapping MLP and the curves into the run's folder."""
-        if self.directory is None:
-            return
-        self.model.save_adapter(self.directory / "adapter")
-        (self.directory / "curves.json").write_text(json.dumps(self.curves, indent=1))

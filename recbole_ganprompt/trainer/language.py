@@ -5,6 +5,8 @@ trains the language model (LoRA, or all of a small one); step two trains the map
 language model and the teacher frozen.
 """
 
+import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from recbole_ganprompt.collaborative import training_negatives
 from recbole_ganprompt.data.batches import Positions, TextVariants, training_rows
 from recbole_ganprompt.data.sequences import histories_before
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
+from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.language.packing import batches_by_tokens, collate
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
@@ -29,16 +32,20 @@ class Step:
     name : str
         For progress bars and curves.
     epochs : int
+        After each the model is validated.
     learning_rate : float
         Peak of a linear warm-up and decay (AdamW).
     batch_size : int
         Samples (pairs of a user and an item) an optimizer step.
+    steps : int, optional
+        Optimizer steps after which training ends, however many samples are left.
     """
 
     name: str
     epochs: int
     learning_rate: float
     batch_size: int
+    steps: int | None = None
 
 
 class LanguageTrainer(SequentialTrainer):
@@ -50,9 +57,40 @@ class LanguageTrainer(SequentialTrainer):
         Loss and validation metric by step, for figures.
     """
 
+    VALIDATIONS = 5
+
     def __init__(self, config, model):
         super().__init__(config, model)
         self.curves: dict[str, list] = {}
+
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """As the base class; the teacher's own metrics on the same candidates go to ``findings``."""
+        result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        if result is not None and self.model.stage in ("guided", "mapped"):
+            teacher = self.model.teacher
+            scores = score_candidates(teacher.model, self.evaluation_set(eval_data), teacher.config)
+            alone = self.findings.setdefault("teacher", {"model": self.config["teacher"]})
+            alone[eval_data._dataset.phase] = ranking_metrics(scores, ks=self.config["topk"])
+        return result
+
+    def finish(self, valid_data, saved: bool, verbose: bool):
+        """Validate the trained model on all users and write what it is.
+
+        Returns
+        -------
+        (float, dict)
+            What ``fit`` returns: best validation score and metrics.
+        """
+        with self.stages.stage("validation"):
+            self.best_valid_result = self.evaluate(valid_data, load_best_model=False)
+        if saved:
+            self._save_checkpoint(0, verbose=verbose)
+        if self.directory is not None:
+            self.model.save_adapter(self.directory / "adapter")
+            (self.directory / "curves.json").write_text(json.dumps(self.curves, indent=1))
+        if self.best_valid_result is not None:
+            self.best_valid_score = self.best_valid_result[self.valid_metric]
+        return self.best_valid_score, self.best_valid_result
 
     def text_positions(self, dataset, excluded: list[Positions], generator) -> Positions:
         """All training positions but the excluded ones, with freshly drawn negatives."""
@@ -72,7 +110,7 @@ class LanguageTrainer(SequentialTrainer):
     def rows(self, dataset, positions: Positions, stage: str, texts: TextVariants, generator):
         """Pack positions into rows of the stage's prompt."""
         guidance = None
-        if stage != "text":
+        if stage != "text" and self.model.uses_opinions:
             guidance = self.model.guidance_levels(positions.opinions)
         return training_rows(
             positions,
@@ -80,9 +118,10 @@ class LanguageTrainer(SequentialTrainer):
             self.model.prompt_of(stage),
             texts,
             guidance,
+            dataset.dislikes_before(positions.users, positions.ends),
             self.model.history_length,
             self.config["row_tokens"],
-            stage == "mapped",
+            self.model.uses_opinions and stage == "mapped",
             generator,
         )
 
@@ -123,12 +162,14 @@ class LanguageTrainer(SequentialTrainer):
             batches = epoch_batches(epoch)
             samples = [sum(len(row.answers) for row in rows) for rows in batches]
             if total == 0:
-                total = sum(samples) * step.epochs
+                total = step.steps * step.batch_size if step.steps else sum(samples) * step.epochs
                 bar.reset(total)
             self.model.train()
             self._freeze_dropout(parameters)
             summed = counted = pending = 0
             for rows, size in zip(batches, samples):
+                if done >= total:
+                    break
                 loss, count = loss_of_batch(collate(rows, self.device))
                 self._check_nan(loss)
                 (loss / step.batch_size).backward()
@@ -187,19 +228,27 @@ class LanguageTrainer(SequentialTrainer):
     # -- the two steps ------------------------------------------------------------------------
 
     def tune_language_model(
-        self, dataset, valid_data, guided: Positions | None, kept_back: Positions | None, texts
+        self,
+        dataset,
+        valid_data,
+        texts: TextVariants,
+        guided: Positions | None = None,
+        kept_back: Positions | None = None,
+        steps: int | None = None,
     ):
         """Step one: the language model learns to answer.
 
         Parameters
         ----------
+        texts : TextVariants
         guided : Positions, optional
             Asked with the teacher's opinion as words, which cross-fitting made honest; all others
             are asked with the titles alone.
         kept_back : Positions, optional
             Left for step two: what the language model says of a pair that it was tuned on is as
             overconfident as what the teacher says of one.
-        texts : TextVariants
+        steps : int, optional
+            Optimizer steps, instead of ``llm_steps`` or ``llm_epochs``.
         """
         model, config = self.model, self.config
         if guided is not None:
@@ -209,8 +258,8 @@ class LanguageTrainer(SequentialTrainer):
         model.stage = "text" if guided is None else "guided"
         excluded = [part for part in (guided, kept_back) if part is not None]
 
-        def epoch_batches(epoch):
-            generator = np.random.default_rng([config["seed"], 2, epoch])
+        def one_pass(number):
+            generator = np.random.default_rng([config["seed"], 2, number])
             positions = self.text_positions(dataset, excluded, generator)
             rows = self.rows(dataset, positions, "text", texts, generator)
             if guided is not None:
@@ -218,13 +267,26 @@ class LanguageTrainer(SequentialTrainer):
             return self.batches(rows, generator)
 
         parameters = [p for p in model.llm.parameters() if p.requires_grad]
-        step = Step("step one", config["llm_epochs"], config["llm_learning_rate"], config["llm_batch_size"])
+        epochs, passes, batch_size = config["llm_epochs"], 1, config["llm_batch_size"]
+        steps = steps or config["llm_steps"]
+        if steps:
+            # Steps may be many passes over few samples: validate a few times, not after each.
+            samples = sum(len(row.answers) for rows in one_pass(0) for row in rows)
+            batch_size = min(batch_size, samples)
+            passes = math.ceil(steps * batch_size / samples)
+            epochs = min(passes, self.VALIDATIONS)
+            passes = math.ceil(passes / epochs)
+
+        def epoch_batches(epoch):
+            return [batch for number in range(passes) for batch in one_pass(epoch * passes + number)]
+
+        step = Step("step one", epochs, config["llm_learning_rate"], batch_size, steps)
         return self.run_step(
             step, parameters, epoch_batches, lambda batch: self._loss(batch, None), valid_data
         )
 
-    def tune_mapping(self, dataset, valid_data, held_out: Positions, texts: TextVariants):
-        """Step two: soft tokens from the teacher's vectors and opinion.
+    def tune_mapping(self, dataset, valid_data, positions: Positions, texts: TextVariants):
+        """Step two: soft tokens from the teacher's vectors and, where the prompt has it, opinion.
 
         ``step_two`` decides what learns: ``mapping`` only the mapping MLP; ``lora+mapping`` the
         language model's trainable weights as well; ``teacher+mapping`` the teacher as well; ``all``.
@@ -235,8 +297,8 @@ class LanguageTrainer(SequentialTrainer):
         model.stage = "mapped"
         histories, lengths = histories_before(
             dataset.training_sequences(),
-            held_out.users,
-            held_out.ends,
+            positions.users,
+            positions.ends,
             config["MAX_ITEM_LIST_LENGTH"],
         )
         trains_teacher = config["step_two"] in ("teacher+mapping", "all")
@@ -250,30 +312,30 @@ class LanguageTrainer(SequentialTrainer):
             parameters += list(model.teacher_model.parameters())
             users = items = None
         else:
-            users = teacher.user_vectors(held_out.users, histories, lengths)
+            users = teacher.user_vectors(positions.users, histories, lengths)
             items = teacher.item_vectors()
 
         def epoch_batches(epoch):
             generator = np.random.default_rng([config["seed"], 3, epoch])
-            rows = self.rows(dataset, held_out, "mapped", texts, generator)
+            rows = self.rows(dataset, positions, "mapped", texts, generator)
             return self.batches(rows, generator)
 
         def loss_of_batch(batch):
             chosen = np.unique([row for row, _ in batch.references])
             place = {row: index for index, row in enumerate(chosen)}
             batch.soft_references = [(place[row], c) for row, c in batch.soft_references]
-            candidates = torch.from_numpy(held_out.candidates[chosen])
+            candidates = torch.from_numpy(positions.candidates[chosen])
             if trains_teacher:
-                inputs = held_out.users[chosen], histories[chosen], lengths[chosen]
+                inputs = positions.users[chosen], histories[chosen], lengths[chosen]
                 user_vectors = teacher.encode_users(*inputs)
                 item_vectors = teacher.item_table()[candidates.to(self.device)]
             else:
                 user_vectors, item_vectors = users[chosen], items[candidates]
+            opinions = None
+            if model.uses_opinions:
+                opinions = torch.from_numpy(positions.opinions[chosen]).to(self.device)
             soft = model.soft_vectors(
-                batch,
-                user_vectors.to(self.device),
-                item_vectors.to(self.device),
-                torch.from_numpy(held_out.opinions[chosen]).to(self.device),
+                batch, user_vectors.to(self.device), item_vectors.to(self.device), opinions
             )
             return self._loss(batch, soft)
 

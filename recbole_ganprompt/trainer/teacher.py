@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from recbole.data.utils import get_dataloader
-from recbole.sampler import RepeatableSampler
+from recbole.sampler import RepeatableSampler, Sampler
+from recbole.utils import ModelType
 from safetensors.torch import load_file, save_file
 
 from recbole_ganprompt import collaborative
@@ -23,7 +24,10 @@ _PRESENTATION = {"checkpoint_dir", "data_path", "show_progress", "state", "devic
 def training_loader(config, dataset):
     """RecBole's training loader over a (partial) training split."""
     sampler = None
-    if config["train_neg_sample_args"]["distribution"] != "none":
+    if config["MODEL_TYPE"] == ModelType.GENERAL:
+        dataset = dataset.training_pairs()
+        sampler = Sampler(["train"], [dataset], "uniform").set_phase("train")
+    elif config["train_neg_sample_args"]["distribution"] != "none":
         sampler = RepeatableSampler(["train"], dataset, "uniform").set_phase("train")
     return get_dataloader(config, "train")(config, dataset, sampler, shuffle=True)
 
@@ -46,17 +50,19 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
         Its model is trained in place.
     train_data, valid_data : RecBole data loaders
     settings : recbole Config
-        The run's: ``opinion_items`` (how many items are kept back) and ``train_negatives``.
+        The run's: ``opinion_items`` (how many items are kept back; none without opinions) and
+        ``train_negatives``.
 
     Returns
     -------
-    held_out : Positions
+    held_out : Positions or None
         The items kept back, with negatives and the early teacher's opinions on both.
     metrics : dict or None
         The final teacher's on validation; None where there is no validation split.
     """
     dataset, config = train_data._dataset, teacher.config
-    users, ends = held_out_positions(dataset, dataset.early(settings["opinion_items"]))
+    opinion_items = settings["opinion_items"] or 0
+    users, ends = held_out_positions(dataset, dataset.early(opinion_items))
     sequences = dataset.training_sequences()
     generator = np.random.default_rng([settings["seed"], 1])
     negatives = training_negatives(sequences, users, dataset.item_num, settings["train_negatives"], generator)
@@ -65,24 +71,29 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
     histories, lengths = histories_before(sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"])
 
     def build(folder: Path) -> None:
-        early = dataset.early(settings["opinion_items"])
-        _fit(teacher.model, config, training_loader(config, early), valid_data)
-        opinions = teacher.opinions(users, histories, lengths, candidates)
+        if opinion_items:
+            early = dataset.early(opinion_items)
+            teacher.know_only(early)
+            _fit(teacher.model, config, training_loader(config, early), valid_data)
+            opinions = teacher.opinions(users, histories, lengths, candidates)
+            np.save(folder / "opinions.npy", opinions, allow_pickle=False)
+            teacher.know_only(dataset)
         metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data)
         save_file(teacher.model.state_dict(), folder / "model.safetensors")
-        np.save(folder / "opinions.npy", opinions, allow_pickle=False)
         (folder / "valid.json").write_text(json.dumps(metrics))
 
     sources = [Path(module.__file__).read_text() for module in (collaborative, sequential)]
     key = [
         *("teacher", Path(__file__).read_text(), *sources),
-        *(sequences.items, sequences.offsets, candidates, settings["opinion_items"]),
+        *(sequences.items, sequences.offsets, candidates, opinion_items),
         {k: str(v) for k, v in config.final_config_dict.items() if k not in _PRESENTATION},
     ]
     folder = cached_folder(Path(settings["checkpoint_dir"]) / "teachers", "teacher", key, build)
     teacher.model.load_state_dict(load_file(folder / "model.safetensors"))
-    opinions = np.load(folder / "opinions.npy", allow_pickle=False)
     metrics = json.loads((folder / "valid.json").read_text())
+    if not opinion_items:
+        return None, metrics
+    opinions = np.load(folder / "opinions.npy", allow_pickle=False)
     return Positions(users, ends, candidates, opinions), metrics
 
 

@@ -1,0 +1,51 @@
+"""TALLRec's only stage: tune the language model on all samples, or on a few."""
+
+import numpy as np
+
+from recbole_ganprompt.data.batches import Positions, TextVariants
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.trainer.language import LanguageTrainer
+
+
+class TALLRecTrainer(LanguageTrainer):
+    """RecBole's trainer interface over TALLRec's instruction tuning."""
+
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """Tune the language model.
+
+        Returns
+        -------
+        (float, dict)
+            Best validation score and metrics, on all validation users.
+        """
+        config = self.config
+        texts = TextVariants([self.model.title_table], 0.0)
+        steps = config["llm_steps"] or (config["few_shot_steps"] if config["few_shot"] else None)
+        with self.stages.stage("step one"):
+            self.tune_language_model(train_data._dataset, valid_data, texts, steps=steps)
+        return self.finish(valid_data, saved, verbose)
+
+    def text_positions(self, dataset, excluded: list[Positions], generator) -> Positions:
+        """All training positions, or those few whose ``few_shot`` samples the seed has chosen."""
+        few = self.config["few_shot"]
+        if not few:
+            return super().text_positions(dataset, excluded, generator)
+        positions = super().text_positions(dataset, excluded, np.random.default_rng([self.config["seed"], 4]))
+        each = positions.candidates.shape[1]
+        if few % each or few > len(positions) * each:
+            raise UserError(
+                f"few_shot must be a multiple of {each} (a positive and its train_negatives) and at most "
+                f"{len(positions) * each}, not {few}."
+            )
+        chosen = np.random.default_rng([self.config["seed"], 5]).choice(
+            len(positions), size=few // each, replace=False
+        )
+        return positions[np.sort(chosen)]
