@@ -201,7 +201,7 @@ def time_scale(options) -> dict:
     if not folder.is_dir():
         (folder / "synthetic").mkdir(parents=True)
         generator = np.random.default_rng(0)
-        length = 8
+        length = max(8, -(-options.items * 6 // (5 * options.users)))
         owner = np.repeat(np.arange(options.users), length)
         item = generator.integers(0, options.items, size=len(owner))
         item[: options.items] = np.arange(options.items)[: len(item)]  # as many items as asked for
@@ -214,7 +214,7 @@ def time_scale(options) -> dict:
     options.data_path, options.dataset, options.core = str(folder), "synthetic", "[0,inf)"
     config, dataset, (train, valid, _), model, trainer = our_side(options)
     found = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
-    if options.users * 8 >= options.items * 8:  # a catalogue larger than the data is for evaluation only
+    if options.users >= options.items:  # a catalogue that large is for evaluation only
         trainer._train_epoch(train, 0)
         started = perf_counter()
         trainer._train_epoch(train, 1)

@@ -23,12 +23,20 @@ def variant(config: dict) -> str:
 
 def label(record: dict) -> str:
     """How a run's method is called in the tables."""
-    if record["model"] != "GANPrompt":
-        return record["model"]
-    config = record["config"]
-    if config["step_two"] != "mapping":
-        return f"GANPrompt, step_two {config['step_two']}"
-    return "GANPrompt" if config["reconstructed_share"] else "GANPrompt without stage 1"
+    name, config = record["model"], record["config"]
+    parts = [name]
+    if name == "TALLRec" and config["few_shot"]:
+        parts.append(f"{config['few_shot']} samples")
+    if name == "CoLLM":
+        parts.append(f"teacher {config['teacher']}")
+    if name in ("CoLLM", "GANPrompt"):
+        if config["step_two"] != "mapping":
+            parts.append(f"step_two {config['step_two']}")
+        if config["llm_tuning"] == "lora":
+            parts.append("LoRA")
+    if name == "GANPrompt" and not config["reconstructed_share"]:
+        parts.append("without stage 1")
+    return ", ".join(parts)
 
 
 def main(folders) -> None:
@@ -41,9 +49,9 @@ def main(folders) -> None:
     print("|---" * (len(SHOWN) + 5) + "|")
     for (name, _), group in groups.items():
         rows = [(name, group, "test", lambda record: record["test"])]
-        if "teacher" in group[0] and name == "GANPrompt":
+        if "teacher" in group[0] and name.split(",")[0] in ("GANPrompt", "CoLLM"):
             teacher = group[0]["teacher"]["model"]
-            rows.append((f"its teacher alone ({teacher})", group, "", lambda r: r["teacher"]["test"]))
+            rows.append((f"its teacher alone, {teacher}", group, "", lambda r: r["teacher"]["test"]))
         for title, runs, kind, test in rows:
             for record in sorted(runs, key=lambda one: one["seed"]):
                 values = " | ".join(f"{test(record)[metric]:.4f}" for metric in SHOWN)

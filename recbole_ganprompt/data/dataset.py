@@ -11,6 +11,7 @@ Three things differ from :class:`recbole.data.dataset.SequentialDataset`:
   which merges lines at a title that starts with a quotation mark.
 """
 
+import contextlib
 import copy
 import csv
 import html
@@ -310,6 +311,7 @@ def _fill(template: str, row: dict[str, str]) -> str:
 
 def _clean(text: str) -> str:
     """One line of printable text: HTML entities resolved, control characters and runs of blanks gone."""
-    text = html.unescape(text)
+    with contextlib.suppress(ValueError):  # an entity of thousands of digits is no character
+        text = html.unescape(text)
     text = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(text.split())

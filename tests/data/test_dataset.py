@@ -119,6 +119,7 @@ def test_titles_survive_quotes_html_and_gaps(toy):
         lines[1] = 'i0\t"Quoted & unbalanced'
         lines[2] = "i1\t"
         lines[3] = "i2\tSalt &amp; <b>Pepper</b>"
+        lines[5] = f"i4\t&#{'9' * 5000};"
         return "\n".join(lines) + "\n"
 
     rewrite(toy, "item", change)
@@ -128,6 +129,7 @@ def test_titles_survive_quotes_html_and_gaps(toy):
     assert title["i1"] == UNTITLED and dataset.untitled == 1
     assert title["i2"] == "Salt & <b>Pepper</b>"
     assert title["i3"] == "Red perfume"
+    assert title["i4"] == f"&#{'9' * 5000};"
 
 
 def test_missing_text_names_the_columns_found(toy):
