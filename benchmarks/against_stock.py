@@ -21,7 +21,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -154,10 +154,8 @@ def time_training(options) -> dict:
         if ours and score >= options.target:
             raise Done
 
-    try:
+    with suppress(Done):
         trainer.fit(train, valid, verbose=False, saved=False, show_progress=False, callback_fn=epoch_done)
-    except Done:
-        pass
     whole = perf_counter() - started
     memory = peak_mb()
     model.load_state_dict(best)
@@ -185,9 +183,7 @@ def frozen_metrics(options, config, dataset, model) -> dict:
     found = {}
     for phase in ("valid", "test"):
         part = frozen.evaluation_set(phase)
-        part = EvaluationSet(
-            users[part.users], items[part.histories], part.lengths, items[part.candidates]
-        )
+        part = EvaluationSet(users[part.users], items[part.histories], part.lengths, items[part.candidates])
         metrics = ranking_metrics(score_candidates(model, part, config).numpy(), ks=[1, 3, 5])
         found[phase] = {name: metrics[name] for name in METRICS}
     return found

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.model.general_recommender.lightgcn import LightGCN
+from recbole.model.sequential_recommender.din import DIN
 from recbole.utils import get_model
 from recbole.utils.argument_list import dataset_arguments
 
@@ -163,6 +164,8 @@ class Teacher:
         reference = np.broadcast_to(self.reference, (len(users), len(self.reference)))
         both = np.concatenate([candidates, reference], axis=1)
         scores = score_candidates(self.model, EvaluationSet(users, histories, lengths, both), self.config)
+        if isinstance(self.model, DIN):  # the one model that scores by probability
+            scores = torch.logit(scores, eps=1e-6)
         own, other = scores[:, : candidates.shape[1]], scores[:, candidates.shape[1] :]
         level = torch.logsumexp(other, dim=1, keepdim=True) - np.log(other.shape[1])
         return (own - level).numpy()

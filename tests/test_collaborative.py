@@ -50,8 +50,9 @@ def test_a_cached_teacher_is_the_same_teacher(toy):
     assert (results[0][0] == results[1][0]).all() and torch.equal(results[0][1], results[1][1])
 
 
-def test_opinions_do_not_depend_on_a_users_level(toy):
-    config = build_config("GANPrompt", arguments=toy)
+@pytest.mark.parametrize("name", ["SASRec", "DIN"])  # DIN scores by probability
+def test_opinions_do_not_depend_on_a_users_level(toy, name):
+    config = build_config("GANPrompt", arguments=[*toy, f"--teacher={name}"])
     dataset = TextSequentialDataset(config)
     dataset.build()
     model, settings = build_teacher_model(config, dataset)
@@ -59,7 +60,12 @@ def test_opinions_do_not_depend_on_a_users_level(toy):
     part = dataset.evaluation_set("test")
     before = teacher.opinions(part.users, part.histories, part.lengths, part.candidates)
     original = model.score_candidates
-    model.score_candidates = lambda interaction, items: original(interaction, items) + 5.0
+
+    def raised(interaction, items):
+        scores = original(interaction, items)
+        return torch.sigmoid(torch.logit(scores) + 3.0) if name == "DIN" else scores + 3.0
+
+    model.score_candidates = raised
     after = teacher.opinions(part.users, part.histories, part.lengths, part.candidates)
     assert np.allclose(before, after, atol=1e-4)
 

@@ -133,9 +133,7 @@ class PromptTokens:
             # What a user disliked so far differs between positions; the head is shared by them.
             raise UserError(f"The prompt template needs ⟨{UNPREFERENCE}⟩ behind ⟨{HISTORY}⟩.")
 
-    def fill(
-        self, section: list, *, title=(), history=(), unpreference=(), guidance=(), soft_guidance=False
-    ):
+    def fill(self, section: list, *, title=(), history=(), unpreference=(), guidance=(), soft_guidance=False):
         """Fill a section's slots.
 
         Parameters

@@ -174,9 +174,8 @@ def test_scores_of_candidates_equal_recboles_predict(toy, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_learns_and_is_repeatable(toy, name):
-    config = build_config(
-        name, arguments=[*toy, LENGTH, "--epochs=30", "--learning_rate=0.01", "--stopping_step=30"]
-    )
+    more = ["--epochs=50", "--learning_rate=0.003", "--stopping_step=50", "--train_batch_size=20"]
+    config = build_config(name, arguments=[*toy, LENGTH, *more])
     results = []
     for _ in range(2):
         init_seed(1, True)
