@@ -95,7 +95,7 @@ def _described(path: Path):
     values = load_yaml(path)
     for line in path.read_text(encoding="utf-8").splitlines():
         match = re.match(r"(\w+):.*?(?:\s#\s*(.*))?$", line)
-        if match and match[1] in values and match[1] != "datasets":
+        if match and match[1] in values and match[1] not in ("backbones", "datasets"):
             yield match[1], values[match[1]], match[2] or ""
 
 

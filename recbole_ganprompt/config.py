@@ -3,7 +3,8 @@
 From weakest to strongest: RecBole's defaults, its model file, ``properties/overall.yaml``,
 ``properties/language_models.yaml`` (our models only), ``properties/model/<Model>.yaml``,
 ``properties/dataset/<dataset>.yaml``, ``properties/backbone/<backbone>.yaml`` (our models only), the
-model file's own ``datasets: {<dataset>: ...}``, the user's files, dictionary and command line.
+model file's own ``backbones: {<backbone>: ...}`` and ``datasets: {<dataset>: ...}``, the user's files,
+dictionary and command line.
 """
 
 import ast
@@ -111,7 +112,8 @@ def _defaults() -> dict:
         for key, value in load_yaml(path).items():
             if value is not None or key not in known:
                 known[key] = value
-    known.pop("datasets", None)
+    for block in ("backbones", "datasets"):
+        known.pop(block, None)
     return known
 
 
@@ -298,6 +300,7 @@ class ProtocolConfig(Config):
         model_file = properties_path("model", f"{model}.yaml")
         of_model = load_yaml(model_file) if model_file.is_file() else {}
         of_dataset = of_model.pop("datasets", None) or {}
+        of_backbone = of_model.pop("backbones", None) or {}
         layers.update(of_model)
         dataset_file = properties_path("dataset", f"{dataset}.yaml")
         if dataset_file.is_file():
@@ -305,6 +308,7 @@ class ProtocolConfig(Config):
         if model in MODELS:
             backbone = self.external_config_dict.get("backbone", layers.get("backbone"))
             layers.update(_backbone(backbone))
+            layers.update(of_backbone.get(backbone) or {})
         layers.update(of_dataset.get(dataset) or {})
 
     def _get_final_config_dict(self):
