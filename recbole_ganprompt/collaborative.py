@@ -22,6 +22,7 @@ from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import interaction_of, score_candidates
 from recbole_ganprompt.model.registry import model_class
+from recbole_ganprompt.seeding import seeded
 
 # What the teacher takes over from the run; its own training settings are its own file's.
 _SHARED = [
@@ -53,10 +54,11 @@ def build_teacher_model(config, dataset):
     """Make the untrained teacher that ``config`` asks for: (model, its config)."""
     settings = teacher_settings(config)
     name = GENERAL_TEACHERS.get(config["teacher"])
-    if name is None:
-        model = model_class(config["teacher"])(settings, dataset)
-    else:
-        model = get_model(name)(settings, dataset.training_pairs())
+    with seeded(config["seed"]):  # the same teacher whatever the language model drew
+        if name is None:
+            model = model_class(config["teacher"])(settings, dataset)
+        else:
+            model = get_model(name)(settings, dataset.training_pairs())
     return model.to(settings["device"]), settings
 
 

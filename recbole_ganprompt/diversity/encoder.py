@@ -22,7 +22,7 @@ from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.diversity.constraint import diversity_constraint
 from recbole_ganprompt.diversity.generator import Discriminator, DiversitySettings, Generator, Prompts
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.language.builtin_training import seeded
+from recbole_ganprompt.seeding import seeded
 
 
 class DiversityEncoder:

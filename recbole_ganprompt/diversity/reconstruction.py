@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from recbole_ganprompt.diversity.encoder import DiversityEncoder, Generator, Prompts
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.builtin_diversity import content_words
-from recbole_ganprompt.language.builtin_training import seeded
+from recbole_ganprompt.seeding import seeded
 
 DECODINGS = ("greedy", "beam", "sample")
 REASONS = ("empty", "looping", "unrelated")

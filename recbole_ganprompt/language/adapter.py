@@ -3,24 +3,22 @@
 import math
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from torch import nn
 
 from recbole_ganprompt.errors import UserError
 
 
 def add_lora(model, config):
-    """Put LoRA adapters into the language model; its own weights are frozen.
+    """Put LoRA adapters into the language model, in place; its own weights are frozen.
+
+    The model's ``save_pretrained`` then writes the adapter alone, as a PEFT folder.
 
     Parameters
     ----------
     model : transformers model
     config : recbole Config
         ``lora_rank``, ``lora_alpha``, ``lora_dropout``, ``lora_targets`` (names of linear layers).
-
-    Returns
-    -------
-    peft.PeftModel
 
     Raises
     ------
@@ -35,7 +33,7 @@ def add_lora(model, config):
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, settings)
+        model.add_adapter(settings)
     except ValueError as error:
         linear = sorted(
             {name.split(".")[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)}

@@ -17,8 +17,9 @@ from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.language import builtin_tokenizer, builtin_training
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
-from recbole_ganprompt.language.builtin_training import pretrain, seeded
+from recbole_ganprompt.language.builtin_training import pretrain
 from recbole_ganprompt.prompt.rendering import SEPARATOR, TitleTable, encode_piece
+from recbole_ganprompt.seeding import seeded
 
 TITLE_TOKENS = 20
 """Titles are cut to this many tokens, as in the prompts."""

@@ -25,9 +25,10 @@ from recbole_ganprompt.language.builtin_tokenizer import (
     byte_level_tokenizer,
     whole_word_tokenizer,
 )
-from recbole_ganprompt.language.builtin_training import pretrain, seeded
+from recbole_ganprompt.language.builtin_training import pretrain
 from recbole_ganprompt.prompt.document import Document
 from recbole_ganprompt.prompt.rendering import TitleTable, encode_piece
+from recbole_ganprompt.seeding import seeded
 
 
 def content_words(text: str, skipped: Collection[str]) -> list[str]:

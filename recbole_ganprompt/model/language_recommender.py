@@ -88,7 +88,7 @@ class LanguageRecommender(SequentialRecommender):
         }
         self.title_table = TitleTable(self.tokenizer, self.titles, config["title_tokens"])
         if config["llm_tuning"] == "lora":
-            self.llm = add_lora(self.llm, config)
+            add_lora(self.llm, config)
         self.teacher = self.mapping = None
         if self.uses_teacher:
             model, settings = build_teacher_model(config, dataset)
@@ -146,20 +146,19 @@ class LanguageRecommender(SequentialRecommender):
         -------
         float [answers]
         """
-        causal = self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm
-        embedded = causal.get_input_embeddings()(batch.ids)
+        embedded = self.llm.get_input_embeddings()(batch.ids)
         if soft_vectors is not None:
             embedded = embedded.index_put(
                 (batch.soft[:, 0], batch.soft[:, 1]), soft_vectors.to(embedded.dtype)
             )
-        output = causal.base_model(
+        output = self.llm.base_model(
             inputs_embeds=embedded,
             attention_mask=batch.allowed,
             position_ids=batch.positions,
             use_cache=False,
         )
         hidden = output.last_hidden_state[batch.answers[:, 0], batch.answers[:, 1]]
-        return answer_logits(causal, hidden, self.answers).float()
+        return answer_logits(self.llm, hidden, self.answers).float()
 
     def soft_vectors(self, batch: Batch, user_vectors, item_vectors, opinions=None) -> torch.Tensor:
         """Map what each soft token of a batch stands for.

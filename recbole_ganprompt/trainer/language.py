@@ -20,6 +20,7 @@ from recbole_ganprompt.data.sequences import histories_before
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.language.packing import batches_by_tokens, collate
+from recbole_ganprompt.seeding import seeded
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
 
@@ -134,6 +135,11 @@ class LanguageTrainer(SequentialTrainer):
         ]
 
     def run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data):
+        """Run :meth:`_run_step` with dropout that doesn't depend on what drew before."""
+        with seeded(self.config["seed"]), torch.autograd.set_detect_anomaly(False):
+            return self._run_step(step, parameters, epoch_batches, loss_of_batch, valid_data)
+
+    def _run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data):
         """Optimise ``parameters``, keep the epoch that is best on validation.
 
         Parameters

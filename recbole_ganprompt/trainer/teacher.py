@@ -14,6 +14,7 @@ from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
 from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.sequences import histories_before
+from recbole_ganprompt.seeding import seeded
 from recbole_ganprompt.trainer import sequential
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
@@ -100,6 +101,7 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
 def _fit(model, config, train_data, valid_data):
     trainer = SequentialTrainer(config, model)
     trainer.write_checkpoints = False
-    _, metrics = trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
+    with seeded(config["seed"]):
+        _, metrics = trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
     model.load_state_dict(trainer.best_state)
     return metrics

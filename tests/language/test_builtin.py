@@ -10,8 +10,8 @@ from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.dataset import Sequences
 from recbole_ganprompt.language.builtin import Corpus, builtin_llm
 from recbole_ganprompt.language.builtin_diversity import builtin_seq2seq, content_words
-from recbole_ganprompt.language.builtin_training import seeded
 from recbole_ganprompt.prompt.document import load_document
+from recbole_ganprompt.seeding import seeded
 
 TEMPLATES = ["The user has liked:", " Yes.", " No."]
 TINY = {"hidden_size": 32, "layers": 1, "heads": 2, "intermediate_size": 64, "vocab_size": 400}
