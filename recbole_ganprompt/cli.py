@@ -9,14 +9,9 @@ import traceback
 import warnings
 from pathlib import Path
 
-from recbole_ganprompt.config import (
-    build_config,
-    load_yaml,
-    parse_arguments,
-    properties_path,
-    sequential_models,
-)
+from recbole_ganprompt.config import build_config, sequential_models
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import load_yaml, parse_arguments, properties_path
 from recbole_ganprompt.plugin import MODELS
 
 USAGE = """\

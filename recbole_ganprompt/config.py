@@ -7,194 +7,32 @@ model file's own ``backbones: {<backbone>: ...}`` and ``datasets: {<dataset>: ..
 dictionary and command line.
 """
 
-import ast
 import re
 import sys
 from functools import cache
-from pathlib import Path
 
-import recbole
-import yaml
 from recbole.config import Config
 from recbole.utils import EvaluatorType, ModelType, get_model
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
 
 from recbole_ganprompt.checks import CHECKS, nearest
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import (
+    WORDS,
+    Loader,
+    check_keys,
+    known_keys,
+    load_yaml,
+    parse_arguments,
+    parse_value,
+    properties_path,
+    recbole_properties,
+)
 from recbole_ganprompt.plugin import MODELS
 
 METRICS = ("AUC", "GAUC", "Hit", "NDCG", "MRR")
 GENERAL_TEACHERS = {"MF": "BPR", "LightGCN": "LightGCN"}
 """Models without histories that can teach a language model, and RecBole's names for them."""
 SPLITS = {"leave_one_out": {"LS": "valid_and_test"}, "paper": {"LS": "test_only"}}
-
-# Keys that RecBole reads though no file of its own has them.
-_UNLISTED = {"model", "dataset", "config_files", "local_rank", "world_size", "nproc", "ip", "port"}
-_UNLISTED |= {"offset", "cin", "contrast", "encoding", "eta", "has_residual", "norm", "sim"}
-_UNLISTED |= {"tail_ratio", "token_num_threshold", "use_filter", "xgb_early_stopping_rounds"}
-_WORDS = {"true": True, "false": False, "none": None, "null": None, "~": None}
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader that also reads ``1e-4`` as a number, as RecBole's does."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
-
-
-def properties_path(*parts: str) -> Path:
-    """Path of a file or folder of ``properties/``, in a checkout as in an installed wheel.
-
-    Parameters
-    ----------
-    *parts : str
-        Such as ``"prompt", "paper.yaml"``; none gives the folder itself.
-
-    Returns
-    -------
-    pathlib.Path
-        Whether or not such a file is there.
-    """
-    package = Path(__file__).resolve().parent
-    installed = package / "properties"
-    return (installed if installed.is_dir() else package.parent / "properties").joinpath(*parts)
-
-
-def load_yaml(path) -> dict:
-    """Read one YAML file of keys and values with a safe loader.
-
-    Raises
-    ------
-    UserError
-        If it isn't there, isn't YAML, or holds anything but keys and values.
-    """
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The configuration file {path} can't be read: {error}.") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise UserError(f"{path} is not valid YAML{line}: quote texts such as '[5,inf)'.") from error
-    if not isinstance(values or {}, dict):
-        raise UserError(f"{path} must hold lines of the form 'key: value'.")
-    return values or {}
-
-
-@cache
-def recbole_properties() -> Path:
-    """RecBole's own ``properties`` folder."""
-    return Path(recbole.__file__).parent / "properties"
-
-
-@cache
-def _defaults() -> dict:
-    """Every key that RecBole's files or ours know, with one default value each."""
-    theirs = recbole_properties()
-    names = general_arguments + training_arguments + evaluation_arguments + dataset_arguments
-    known = dict.fromkeys([*names, *sorted(_UNLISTED)])
-    skip = {"url.yaml", "kg_url.yaml"}
-    files = [path for path in sorted(theirs.rglob("*.yaml")) if path.name not in skip]
-    files += [properties_path("overall.yaml"), properties_path("language_models.yaml")]
-    for folder in ("dataset", "backbone", "model"):
-        files += sorted(properties_path(folder).glob("*.yaml"))
-    # The overall files come last: theirs is the default of a key that a model file has too.
-    for path in [*files, theirs / "overall.yaml", properties_path("overall.yaml")]:
-        for key, value in load_yaml(path).items():
-            if value is not None or key not in known:
-                known[key] = value
-    for block in ("backbones", "datasets"):
-        known.pop(block, None)
-    return known
-
-
-def known_keys() -> set[str]:
-    """All keys that a user may set: RecBole's, for any of its models, and ours."""
-    return set(_defaults())
-
-
-def check_keys(keys, prefix: str = "") -> None:
-    """Refuse the first key that nothing knows, naming the nearest one.
-
-    Raises
-    ------
-    UserError
-        Such as ``--lerning_rate: did you mean learning_rate?``
-    """
-    for key in keys:
-        if key not in known_keys():
-            close = nearest(str(key), known_keys())
-            remedy = f"did you mean {close}?" if close else "no such key; --help lists ours."
-            raise UserError(f"{prefix}{key}: {remedy}")
-
-
-def parse_value(key: str, text: str):
-    """Read a value from text: Python literals, ``true``, ``false``, ``none`` and lists of words.
-
-    Nothing is ever evaluated. Where the key's default is a text, the value stays one (so
-    ``none`` is a word there and ``[5,100]`` an interval) unless it is written as a dictionary.
-
-    Parameters
-    ----------
-    key : str
-    text : str
-
-    Returns
-    -------
-    object
-    """
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        value = text
-    if isinstance(_defaults().get(key), str):
-        return value if isinstance(value, (str, dict)) else text
-    if not isinstance(value, str):
-        return value
-    if value.strip().lower() in _WORDS:
-        return _WORDS[value.strip().lower()]
-    if value.strip().startswith("["):
-        try:
-            parsed = yaml.load(value, Loader=_Loader)
-            return parsed if isinstance(parsed, list) else value
-        except yaml.YAMLError:
-            return value
-    return value
-
-
-def parse_arguments(arguments) -> dict:
-    """Read ``--key=value`` arguments; ``--key`` alone means true.
-
-    Raises
-    ------
-    UserError
-        If one is written otherwise, or a key comes twice with two values.
-    """
-    values: dict = {}
-    for argument in arguments:
-        match = re.fullmatch(r"--([^=\s]+)(?:=(.*))?", argument, re.DOTALL)
-        if not match:
-            raise UserError(f"Arguments are written --key=value, not '{argument}'.")
-        key, text = match.groups()
-        if text is None:
-            check_keys([key], "--")
-            if not isinstance(_defaults()[key], bool):
-                raise UserError(f"--{key} needs a value: --{key}=...")
-            text = "true"
-        value = parse_value(key, text)
-        if values.get(key, value) != value:
-            raise UserError(f"--{key} is given twice, with different values.")
-        values[key] = value
-    return values
 
 
 def check_values(values: dict) -> None:
@@ -244,7 +82,7 @@ class ProtocolConfig(Config):
         super().__init__(model, dataset, config_file_list, config_dict)
 
     def _build_yaml_loader(self):
-        return _Loader
+        return Loader
 
     def _load_config_files(self, file_list):
         values = {}
@@ -325,7 +163,7 @@ class ProtocolConfig(Config):
             raise UserError(f"{self.model}'s loss_type must be CE or BPR, not {final['loss_type']!r}.")
         value = final["train_neg_sample_args"]
         if value != "auto":
-            return _WORDS.get(str(value).lower(), value)
+            return WORDS.get(str(value).lower(), value)
         softmax = choosable and final.get("loss_type") == "CE"
         if softmax or self.model in MODELS:
             return None

@@ -89,8 +89,8 @@ def _model_name(model, files, values) -> str | None:
             return argument.partition("=")[2]
     if values and "model" in values:
         return values["model"]
-    from recbole_ganprompt.config import load_yaml
     from recbole_ganprompt.errors import UserError
+    from recbole_ganprompt.keys import load_yaml
 
     for path in reversed(files or []):
         try:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from recbole_ganprompt.config import build_config, parse_value, properties_path
+from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import parse_value, properties_path
 
 pytestmark = pytest.mark.smoke
 

@@ -44,5 +44,5 @@ def test_an_installed_wheel_works_without_the_checkout(tmp_path):
         "print(config.properties_path('overall.yaml').is_file());"
         "print(config.build_config('GANPrompt', 'ml-100k')['topk'])"
     )
-    lines = run(str(python), "-c", script, cwd=tmp_path).splitlines()
+    lines = run(str(python), "-E", "-c", script, cwd=tmp_path).splitlines()
     assert lines[0].startswith(site) and lines[1:] == ["True", "[1, 3, 5]"]

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from recbole_ganprompt.checks import nearest
-from recbole_ganprompt.config import load_yaml, properties_path, recbole_properties
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import load_yaml, properties_path, recbole_properties
 
 TIMEOUT = 30  # seconds without an answer
 

@@ -9,9 +9,9 @@ import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tqdm import tqdm
 
-from recbole_ganprompt.config import properties_path
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import properties_path
 from recbole_ganprompt.prompt.document import Document
 from recbole_ganprompt.prompt.rendering import TitleTable
 

@@ -4,8 +4,8 @@ import re
 
 import yaml
 
-from recbole_ganprompt.config import properties_path
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import properties_path
 from recbole_ganprompt.prompt.rendering import SEPARATOR, encode_piece
 
 SLOTS = ("UserHistory", "DataDomain", "MASK", "Attribute")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from recbole_ganprompt.config import properties_path
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import properties_path
 
 HISTORY, UNPREFERENCE, USER, TITLE, TARGET, GUIDANCE = (
     "UserHistory",

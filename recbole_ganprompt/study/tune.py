@@ -19,10 +19,11 @@ from recbole.utils import init_seed
 from tabulate import tabulate
 
 from recbole_ganprompt.checks import positive_integer
-from recbole_ganprompt.config import build_config, check_keys, load_yaml, parse_arguments, properties_path
+from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import write_text
+from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 

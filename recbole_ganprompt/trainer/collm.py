@@ -10,22 +10,7 @@ from recbole_ganprompt.trainer.teacher import train_teacher
 class CoLLMTrainer(LanguageTrainer):
     """RecBole's trainer interface over CoLLM's two steps."""
 
-    def fit(
-        self,
-        train_data,
-        valid_data=None,
-        verbose=True,
-        saved=True,
-        show_progress=False,
-        callback_fn=None,
-    ):
-        """Run all stages.
-
-        Returns
-        -------
-        (float, dict)
-            Best validation score and metrics, on all validation users.
-        """
+    def run_stages(self, train_data, valid_data):
         dataset, model, config = train_data._dataset, self.model, self.config
         collaborative = config["step_two"] != "no_collaborative"
         if collaborative:
@@ -38,4 +23,3 @@ class CoLLMTrainer(LanguageTrainer):
             with self.stages.stage("step two"):
                 positions = self.text_positions(dataset, [], np.random.default_rng([config["seed"], 3]))
                 self.tune_mapping(dataset, valid_data, positions, texts)
-        return self.finish(valid_data, saved, verbose)

@@ -10,22 +10,7 @@ from recbole_ganprompt.trainer.teacher import train_teacher
 class GANPromptTrainer(LanguageTrainer):
     """RecBole's trainer interface over the two stages of the paper."""
 
-    def fit(
-        self,
-        train_data,
-        valid_data=None,
-        verbose=True,
-        saved=True,
-        show_progress=False,
-        callback_fn=None,
-    ):
-        """Run all stages.
-
-        Returns
-        -------
-        (float, dict)
-            Best validation score and metrics, on all validation users.
-        """
+    def run_stages(self, train_data, valid_data):
         dataset, model, config = train_data._dataset, self.model, self.config
         held_out = None
         collaborative = config["step_two"] != "no_collaborative"
@@ -39,7 +24,6 @@ class GANPromptTrainer(LanguageTrainer):
         if collaborative:
             with self.stages.stage("step two"):
                 self.tune_mapping(dataset, valid_data, newer, texts)
-        return self.finish(valid_data, saved, verbose)
 
     def diverse_texts(self, dataset) -> TextVariants:
         """Stages 1 to 3: item texts under each attribute, for a share of the training prompts."""

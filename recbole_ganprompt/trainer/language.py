@@ -74,14 +74,23 @@ class LanguageTrainer(SequentialTrainer):
             alone[eval_data._dataset.phase] = ranking_metrics(scores, ks=self.config["topk"])
         return result
 
-    def finish(self, valid_data, saved: bool, verbose: bool):
-        """Validate the trained model on all users and write what it is.
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """Run the method's stages, validate the model on all users and write what it is.
 
         Returns
         -------
         (float, dict)
-            What ``fit`` returns: best validation score and metrics.
+            Best validation score and metrics, on all validation users.
         """
+        self.run_stages(train_data, valid_data)
         with self.stages.stage("validation"):
             self.best_valid_result = self.evaluate(valid_data, load_best_model=False)
         if saved:
@@ -92,6 +101,10 @@ class LanguageTrainer(SequentialTrainer):
         if self.best_valid_result is not None:
             self.best_valid_score = self.best_valid_result[self.valid_metric]
         return self.best_valid_score, self.best_valid_result
+
+    def run_stages(self, train_data, valid_data) -> None:
+        """Train: what a method is, from its first stage to its last."""
+        raise NotImplementedError
 
     def text_positions(self, dataset, excluded: list[Positions], generator) -> Positions:
         """All training positions but the excluded ones, with freshly drawn negatives."""

@@ -10,28 +10,12 @@ from recbole_ganprompt.trainer.language import LanguageTrainer
 class TALLRecTrainer(LanguageTrainer):
     """RecBole's trainer interface over TALLRec's instruction tuning."""
 
-    def fit(
-        self,
-        train_data,
-        valid_data=None,
-        verbose=True,
-        saved=True,
-        show_progress=False,
-        callback_fn=None,
-    ):
-        """Tune the language model.
-
-        Returns
-        -------
-        (float, dict)
-            Best validation score and metrics, on all validation users.
-        """
+    def run_stages(self, train_data, valid_data):
         config = self.config
         texts = TextVariants([self.model.title_table], 0.0)
         steps = config["llm_steps"] or (config["few_shot_steps"] if config["few_shot"] else None)
         with self.stages.stage("step one"):
             self.tune_language_model(train_data._dataset, valid_data, texts, steps=steps)
-        return self.finish(valid_data, saved, verbose)
 
     def text_positions(self, dataset, excluded: list[Positions], generator) -> Positions:
         """All training positions, or those few whose ``few_shot`` samples the seed has chosen."""

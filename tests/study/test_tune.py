@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from recbole_ganprompt.config import build_config, properties_path
+from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.experiment import run
+from recbole_ganprompt.keys import properties_path
 from recbole_ganprompt.study import tune
 
 FIXED = ["--epochs=2", "--hidden_size=16", "--inner_size=16"]
