@@ -4,12 +4,13 @@
     python benchmarks/against_stock.py training --models=SASRec,GRU4Rec,DIN,Caser,BERT4Rec --json
     python benchmarks/against_stock.py scale --json
 
-``evaluation``: one pass over the validation users of ``--dataset`` (Amazon_Beauty), untrained weights;
-"overhead" is all but the time inside the model. ``training``: stock with RecBole's own properties until
-its early stopping ends; its best weights are then scored on the frozen candidates, and our side trains
-with our properties until it is as good there on validation (MRR@5). Both times have an evaluation after
-each epoch in them, and end with the epoch that reached the value. ``scale``: training and evaluation of
-SASRec with 1x, 2x and 4x the users, and the evaluation of 100,000 users with 1,000,000 items.
+``evaluation``: one pass over the validation users of ``--dataset`` (Amazon_Beauty), untrained weights of
+RecBole's default sizes on both sides; "overhead" is all but the time inside the model. ``training``: stock
+with RecBole's own properties until its early stopping ends; its best weights are then scored on the frozen
+candidates, and our side trains with our properties until it is as good there on validation (MRR@5). Both
+times have an evaluation after each epoch in them, and end with the epoch that reached the value. ``scale``:
+training and evaluation of SASRec with 1x, 2x and 4x the users, and the evaluation of 100,000 users with
+1,000,000 items.
 
 Stock's processes import RecBole alone; ours is imported in them only after the clock has stopped.
 """
@@ -38,7 +39,12 @@ def protocol(options, stock: bool) -> dict:
     if options.data_path:
         values["data_path"] = options.data_path
     if not stock:
-        return values | {"valid_metric": "MRR@5"}
+        values["valid_metric"] = "MRR@5"
+        if options.part == "evaluation":  # the same network on both sides
+            from recbole_ganprompt.keys import load_yaml, recbole_properties
+
+            values |= load_yaml(recbole_properties() / "model" / f"{options.model}.yaml")
+        return values
     rated = options.dataset.startswith("ml")
     columns = ["user_id", "item_id", *(["rating"] if rated else []), "timestamp"]
     values |= {"load_col": {"inter": columns}, "metrics": ["Hit", "NDCG", "MRR"], "valid_metric": "MRR@5"}
