@@ -103,7 +103,7 @@ class LanguageTrainer(SequentialTrainer):
         return self.best_valid_score, self.best_valid_result
 
     def run_stages(self, train_data, valid_data) -> None:
-        """Train: what a method is, from its first stage to its last."""
+        """Train: what a method is, from its first stage to its last (each method states its own)."""
         raise NotImplementedError
 
     def text_positions(self, dataset, excluded: list[Positions], generator) -> Positions:
