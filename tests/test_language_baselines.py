@@ -51,9 +51,9 @@ def prompt_of(model, evaluation, config, monkeypatch):
     monkeypatch.setattr(model, "answer_batch", listen)
     score_candidates(model, evaluation, config)
     batch = next(batch for batch in seen if (0, 0) in batch.references)
-    row, column = batch.answers[batch.references.index((0, 0))].tolist()
-    visible = batch.allowed[row, 0, column].nonzero().flatten()
-    return model.tokenizer.decode(batch.ids[row, visible])
+    branch, column = batch.answers[batch.references.index((0, 0))].tolist()
+    whole = torch.cat([batch.trunks[batch.row[branch]], batch.ids[branch]])
+    return model.tokenizer.decode(whole[batch.allowed[branch, 0, column]])
 
 
 def test_tallrec_names_what_the_user_disliked_before(rated, monkeypatch):

@@ -21,7 +21,8 @@ import torch
 
 from recbole_ganprompt.prompt.rendering import PromptTokens
 
-TRUNK = -1
+SHARED, PADDING = -1, -2
+"""In place of a leaf: tokens that all leaves behind them see, and no token at all."""
 
 
 @dataclass
@@ -57,22 +58,28 @@ class Row:
     ----------
     ids : list of int
         Token ids; ``-1 - kind`` at a soft token.
-    positions, visible, branch, leaf : list of int
-        For each token: its position id, how many leading trunk tokens it sees, and the branch and
-        leaf that it belongs to (``TRUNK`` for none).
+    positions, leaf : list of int
+        For each token its position id, and the leaf that it belongs to (``SHARED`` for none).
+    trunk : int
+        How many of the tokens are the trunk.
+    starts : list of int
+        Index of each branch's first token.
+    visible : list of int
+        How many leading trunk tokens each branch sees.
     answers : list of int
         Index of each leaf's last token.
     soft : list of tuple
-        ``(index, kind, reference)`` of each soft token.
+        ``(index, kind, reference)`` of each soft token; none in the trunk.
     references : list of tuple
         What the answers stand for, in the order of ``answers``.
     """
 
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    visible: list[int] = field(default_factory=list)
-    branch: list[int] = field(default_factory=list)
     leaf: list[int] = field(default_factory=list)
+    trunk: int = 0
+    starts: list[int] = field(default_factory=list)
+    visible: list[int] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     soft: list[tuple] = field(default_factory=list)
     references: list[tuple] = field(default_factory=list)
@@ -80,22 +87,16 @@ class Row:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def append(self, ids, start: int, visible: int | None, branch: int, leaf: int, reference):
+    def append(self, ids, start: int, leaf: int = SHARED, reference=None) -> int:
         """Add a piece whose first token has position id ``start``; returns the position behind it."""
         first = len(self.ids)
-        count = len(ids)
         self.ids.extend(ids)
-        self.positions.extend(range(start, start + count))
-        if visible is None:  # the trunk itself: causal
-            self.visible.extend(range(first + 1, first + count + 1))
-        else:
-            self.visible.extend([visible] * count)
-        self.branch.extend([branch] * count)
-        self.leaf.extend([leaf] * count)
+        self.positions.extend(range(start, start + len(ids)))
+        self.leaf.extend([leaf] * len(ids))
         self.soft.extend(
             (first + offset, -1 - token, reference) for offset, token in enumerate(ids) if token < 0
         )
-        return start + count
+        return start + len(ids)
 
 
 def pack_row(
@@ -117,31 +118,30 @@ def pack_row(
     """
     row = Row()
     # boundary[n]: trunk tokens that a position with n items of history sees.
-    position = row.append(prompt.head, 0, None, TRUNK, TRUNK, None)
+    position = row.append(prompt.head, 0)
     boundary = [position]
-    if not prompt.history_in_tail:
+    if prompt.history_in_trunk:
         for index, title in enumerate(trunk):
             piece = [*prompt.separator, *title] if index else title
-            position = row.append(piece, position, None, TRUNK, TRUNK, None)
+            position = row.append(piece, position)
             boundary.append(position)
+    row.trunk = len(row)
     leaf = 0
-    for number, branch in enumerate(branches):
-        visible = boundary[0] if prompt.history_in_tail else boundary[branch.history]
-        history = prompt.history(trunk[: branch.history]) if prompt.history_in_tail else ()
-        unpreference = prompt.history(branch.unpreference)
-        middle = prompt.fill(prompt.middle, unpreference=unpreference)
+    for branch in branches:
+        visible = boundary[branch.history if prompt.history_in_trunk else 0]
+        filling = {
+            "history": () if prompt.history_in_trunk else prompt.history(trunk[: branch.history]),
+            "unpreference": prompt.history(branch.unpreference),
+        }
+        row.starts.append(len(row))
+        row.visible.append(visible)
         # The user's soft token is the same for all candidates of a position.
-        start = row.append(middle, visible, visible, number, TRUNK, branch.reference[0])
+        start = row.append(prompt.fill(prompt.middle, **filling), visible, SHARED, branch.reference[0])
         for title, guidance, reference in zip(branch.titles, branch.guidance, branch.reference):
             tail = prompt.fill(
-                prompt.tail,
-                title=title,
-                history=history,
-                unpreference=unpreference,
-                guidance=guidance,
-                soft_guidance=soft_guidance,
+                prompt.tail, title=title, guidance=guidance, soft_guidance=soft_guidance, **filling
             )
-            row.append(tail, start, visible, number, leaf, reference)
+            row.append(tail, start, leaf, reference)
             row.answers.append(len(row) - 1)
             row.references.append(reference)
             leaf += 1
@@ -150,24 +150,33 @@ def pack_row(
 
 @dataclass
 class Batch:
-    """Rows padded to one length, as tensors.
+    """Trees of several rows as tensors: trunks, and apart from them the branches that share them.
+
+    Attention costs what it should: a branch looks at its trunk and at itself, never at another
+    branch.
 
     Attributes
     ----------
-    ids, positions : int64 [rows, tokens]
+    trunks : int64 [rows, trunk tokens]
+        Token ids, padded on the right with 0.
+    ids, positions : int64 [branches, tokens]
         0 at padding and at soft tokens.
-    allowed : bool [rows, 1, tokens, tokens]
-        Which key (last axis) a query may attend to; a padding token sees itself only.
+    row : int64 [branches]
+        Whose trunk a branch grows from.
+    allowed : bool [branches, 1, tokens, trunk tokens + tokens]
+        Which key (last axis: the trunk, then the branch) a query may attend to.
     answers : int64 [answers, 2]
-        Row and column of every leaf's last token.
+        Branch and column of every leaf's last token.
     soft : int64 [soft tokens, 3]
-        Row, column and kind of every soft token.
+        Branch, column and kind of every soft token.
     soft_references, references : list of tuple
         What each soft token and each answer stands for.
     """
 
+    trunks: torch.Tensor
     ids: torch.Tensor
     positions: torch.Tensor
+    row: torch.Tensor
     allowed: torch.Tensor
     answers: torch.Tensor
     soft: torch.Tensor
@@ -177,35 +186,51 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Tokens computed, padding included."""
-        return self.ids.numel()
+        return self.trunks.numel() + self.ids.numel()
 
 
 def collate(rows: list[Row], device="cpu") -> Batch:
-    """Pad rows to the longest and build the attention mask of the tree."""
-    width = max(len(row) for row in rows)
+    """Pad trunks and branches to the longest of each, and build the branches' attention masks."""
+    width = max(row.trunk for row in rows)
+    trunks = np.zeros((len(rows), width), dtype=np.int64)
+    pieces, answers, soft = [], [], []
+    for number, row in enumerate(rows):
+        trunks[number, : row.trunk] = row.ids[: row.trunk]
+        ends = [*row.starts[1:], len(row)]
+        place = np.searchsorted(row.starts, row.answers, side="right") - 1
+        answers += [(len(pieces) + p, a - row.starts[p]) for p, a in zip(place, row.answers)]
+        place = np.searchsorted(row.starts, [index for index, _, _ in row.soft], side="right") - 1
+        soft += [
+            (len(pieces) + p, index - row.starts[p], kind) for p, (index, kind, _) in zip(place, row.soft)
+        ]
+        pieces += [(number, slice(start, end)) for start, end in zip(row.starts, ends)]
 
-    def padded(name: str, filler: int) -> torch.Tensor:
-        table = np.full((len(rows), width), filler, dtype=np.int64)
-        for index, row in enumerate(rows):
-            table[index, : len(row)] = getattr(row, name)
-        return torch.from_numpy(table).to(device)
-
-    ids = padded("ids", 0)
-    # Padding belongs to a branch of its own, so it sees only itself and nothing sees it.
-    visible, branch, leaf = padded("visible", 0), padded("branch", -2), padded("leaf", TRUNK)
-    order = torch.arange(width, device=device)
-    in_trunk = (branch == TRUNK)[:, None, :]
-    trunk = in_trunk & (order < visible[:, :, None])
-    same_branch = branch[:, :, None] == branch[:, None, :]
-    inside = same_branch & ((leaf[:, None, :] == TRUNK) | (leaf[:, :, None] == leaf[:, None, :]))
-    inside &= order <= order[:, None]
-    allowed = trunk | (inside & ~in_trunk)
+    shape = len(pieces), max(piece.stop - piece.start for _, piece in pieces)
+    ids, positions, seen = (
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int64),
+        np.zeros(len(pieces), np.int64),
+    )
+    leaf = np.full(shape, PADDING)
+    for index, (number, piece) in enumerate(pieces):
+        row, columns = rows[number], slice(0, piece.stop - piece.start)
+        ids[index, columns] = row.ids[piece]
+        positions[index, columns] = row.positions[piece]
+        leaf[index, columns] = row.leaf[piece]
+        seen[index] = row.visible[row.starts.index(piece.start)]
+    leaf, seen = torch.from_numpy(leaf).to(device), torch.from_numpy(seen).to(device)
+    inside = (leaf[:, None, :] == SHARED) | (leaf[:, :, None] == leaf[:, None, :])
+    inside = inside.tril()
+    trunk = torch.arange(width, device=device) < seen[:, None]
+    trunk = trunk[:, None, :].expand(-1, shape[1], -1)
     return Batch(
-        ids=ids.clamp_min(0),
-        positions=padded("positions", 0),
-        allowed=allowed[:, None],
-        answers=_pairs([(r, a) for r, row in enumerate(rows) for a in row.answers], 2, device),
-        soft=_pairs([(r, i, kind) for r, row in enumerate(rows) for i, kind, _ in row.soft], 3, device),
+        trunks=torch.from_numpy(trunks).clamp_min(0).to(device),
+        ids=torch.from_numpy(ids).clamp_min(0).to(device),
+        positions=torch.from_numpy(positions).to(device),
+        row=torch.tensor([number for number, _ in pieces], device=device),
+        allowed=torch.cat([trunk, inside], dim=2)[:, None],
+        answers=_pairs(answers, 2, device),
+        soft=_pairs(soft, 3, device),
         soft_references=[reference for row in rows for _, _, reference in row.soft],
         references=[reference for row in rows for reference in row.references],
     )

@@ -14,6 +14,7 @@ from recbole_ganprompt.language.adapter import MappingMLP, add_lora
 from recbole_ganprompt.language.answer import answer_ids, answer_logits
 from recbole_ganprompt.language.backbone import load_llm
 from recbole_ganprompt.language.packing import Batch, Branch, batches_by_tokens, collate, pack_row
+from recbole_ganprompt.language.reading import read_answers
 from recbole_ganprompt.prompt.rendering import (
     SOFT_GUIDANCE,
     SOFT_TARGET,
@@ -146,18 +147,7 @@ class LanguageRecommender(SequentialRecommender):
         -------
         float [answers]
         """
-        embedded = self.llm.get_input_embeddings()(batch.ids)
-        if soft_vectors is not None:
-            embedded = embedded.index_put(
-                (batch.soft[:, 0], batch.soft[:, 1]), soft_vectors.to(embedded.dtype)
-            )
-        output = self.llm.base_model(
-            inputs_embeds=embedded,
-            attention_mask=batch.allowed,
-            position_ids=batch.positions,
-            use_cache=False,
-        )
-        hidden = output.last_hidden_state[batch.answers[:, 0], batch.answers[:, 1]]
+        hidden = read_answers(self.llm, batch, soft_vectors)
         return answer_logits(self.llm, hidden, self.answers).float()
 
     def soft_vectors(self, batch: Batch, user_vectors, item_vectors, opinions=None) -> torch.Tensor:

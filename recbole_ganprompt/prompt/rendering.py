@@ -90,21 +90,24 @@ class PromptTokens:
       a position,
     * ``tail``: from the first slot of the target to the answer, one for each candidate.
 
-    If the target stands before the history, ``head`` and ``middle`` end before it and the history
-    is rendered inside the tail: less is shared, the tokens are the same.
+    If the user's soft token, the unpreference or the target stands before the history, the history is
+    rendered inside the middle or the tail: less is shared, the tokens are the same.
 
     Attributes
     ----------
     head, middle, tail : list
         Token ids (int), :class:`SoftToken`, or the names of slots (str) left to fill.
-    history_in_tail : bool
+    history_in_trunk : bool
+        Whether the history follows the head, shared by all positions.
     separator : list of int
     """
 
     def __init__(self, tokenizer, template: Template, words_for_guidance: list[str] | None = None):
         order = [part.name for part in template.parts if isinstance(part, Slot)]
-        first_of_target = min(order.index(name) for name in OF_TARGET if name in order)
-        self.history_in_tail = HISTORY in order and order.index(HISTORY) > first_of_target
+        if HISTORY not in order:
+            raise UserError(f"The prompt template needs the slot ⟨{HISTORY}⟩.")
+        before = order[: order.index(HISTORY)]
+        self.history_in_trunk = not {USER, UNPREFERENCE, *OF_TARGET} & set(before)
         self.separator = encode_piece(tokenizer, SEPARATOR.rstrip())
         self.nothing = encode_piece(tokenizer, NOTHING)
         self.guidance = [encode_piece(tokenizer, f" {word}") for word in words_for_guidance or []]
@@ -118,6 +121,8 @@ class PromptTokens:
                 continue
             if part.name in OF_TARGET:
                 section = tail
+            elif part.name in (USER, UNPREFERENCE) and section is head:
+                section = middle  # they differ between positions; the head is shared by them
             if part.name == USER:
                 section.append(SoftToken(SOFT_USER))
             elif part.name == TARGET:
@@ -127,11 +132,6 @@ class PromptTokens:
             else:
                 section.append(part.name)
         self.head, self.middle, self.tail = head, middle, tail
-        if not self.history_in_tail and HISTORY not in order:
-            raise UserError(f"The prompt template needs the slot ⟨{HISTORY}⟩.")
-        if UNPREFERENCE in head:
-            # What a user disliked so far differs between positions; the head is shared by them.
-            raise UserError(f"The prompt template needs ⟨{UNPREFERENCE}⟩ behind ⟨{HISTORY}⟩.")
 
     def fill(self, section: list, *, title=(), history=(), unpreference=(), guidance=(), soft_guidance=False):
         """Fill a section's slots.

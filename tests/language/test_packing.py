@@ -14,6 +14,7 @@ from transformers import (
 from recbole_ganprompt.language.answer import answer_ids, answer_logits
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
 from recbole_ganprompt.language.packing import Branch, batches_by_tokens, collate, pack_row
+from recbole_ganprompt.language.reading import read_answers
 from recbole_ganprompt.prompt.rendering import SOFT_USER, PromptTokens, TitleTable
 from recbole_ganprompt.prompt.template import SLOTS, load_template, parse_template
 
@@ -64,14 +65,10 @@ def random_model(architecture, vocabulary, attention):
 
 def packed_scores(model, rows, answers, soft=None):
     batch = collate(rows)
-    embedded = model.get_input_embeddings()(batch.ids)
+    vectors = None
     if soft is not None:
         vectors = torch.stack([soft[kind] for kind in batch.soft[:, 2].tolist()])
-        embedded = embedded.index_put((batch.soft[:, 0], batch.soft[:, 1]), vectors)
-    hidden = model.base_model(
-        inputs_embeds=embedded, attention_mask=batch.allowed, position_ids=batch.positions
-    ).last_hidden_state
-    scores = answer_logits(model, hidden[batch.answers[:, 0], batch.answers[:, 1]], answers)
+    scores = answer_logits(model, read_answers(model, batch, vectors), answers)
     return dict(zip(batch.references, scores.tolist()))
 
 
