@@ -1,16 +1,13 @@
 """The command line: ``python run_recbole.py --model=GANPrompt --dataset=ml-100k --key=value ...``."""
 
-import os
 import re
 import shutil
 import sys
 import textwrap
-import traceback
-import warnings
 from pathlib import Path
 
 from recbole_ganprompt.config import build_config, sequential_models
-from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.errors import exit_status
 from recbole_ganprompt.keys import load_yaml, parse_arguments, properties_path
 from recbole_ganprompt.plugin import MODELS
 
@@ -24,13 +21,6 @@ Trains and evaluates one model on one dataset; the last line printed is the path
 RecBole's keys (learning_rate, epochs, gpu_id, ...) are accepted too."""
 
 BASELINES = ("SASRec", "GRU4Rec", "DIN", "BERT4Rec", "Caser")
-
-# Said by RecBole's own code about itself; the user can do nothing about them.
-_NOISE = (
-    r"`torch\.cuda\.amp\.GradScaler",
-    "The given NumPy array is not writable",
-    "A value is trying to be set on a copy of a DataFrame",
-)
 
 
 def main(arguments=None) -> int:
@@ -46,31 +36,16 @@ def main(arguments=None) -> int:
     int
         Exit status: 0, or 2 for a mistake that the user can mend.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message)
-    try:
-        if {"--help", "-h"} & set(arguments):
-            print(help_text())
-        elif "--list" in arguments:
-            print(list_text(arguments))
-        else:
-            _run(arguments)
-        sys.stdout.flush()
-        return 0
-    except UserError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_status(_command, arguments)
+
+
+def _command(arguments) -> None:
+    if {"--help", "-h"} & set(arguments):
+        print(help_text())
+    elif "--list" in arguments:
+        print(list_text(arguments))
+    else:
+        _run(arguments)
 
 
 def _run(arguments) -> None:

@@ -14,7 +14,7 @@ from recbole_ganprompt.trainer.teacher import train_teacher
 FAST = "--teacher_config={'epochs': 2}"
 
 
-@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec", "DIN", "Caser"])
+@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec", "DIN", "Caser", "LightGCN"])
 def test_teachers_give_opinions_on_what_they_have_not_seen(toy, name):
     config = build_config("GANPrompt", arguments=[*toy, FAST, f"--teacher={name}", "--opinion_items=2"])
     dataset = TextSequentialDataset(config)

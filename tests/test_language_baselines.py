@@ -111,9 +111,9 @@ def test_few_shot_trains_on_the_same_few_samples_for_the_asked_steps(toy):
 
 
 def test_few_shot_of_a_wrong_size_is_one_sentence(toy):
-    config, train, valid, _, model = build(TALLRec, [*toy, "--few_shot=15"])
-    with pytest.raises(UserError, match="multiple of 4"):
-        TALLRecTrainer(config, model).fit(train, valid, saved=False, verbose=False)
+    for wrong in (15, 4000):
+        with pytest.raises(UserError, match="multiple of 4 .* and at most"):
+            build(TALLRec, [*toy, f"--few_shot={wrong}"])
 
 
 @pytest.mark.parametrize("teacher", ["MF", "LightGCN", "SASRec", "DIN"])

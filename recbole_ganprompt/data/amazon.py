@@ -7,7 +7,6 @@
 
 import argparse
 import sys
-import traceback
 import warnings
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tabulate import tabulate
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.atomic_writer import INTER_COLUMNS, ITEM_COLUMNS, Source, write_atomic_files
 from recbole_ganprompt.data.dataset import TextSequentialDataset
-from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.errors import UserError, exit_status
 
 EXAMPLES = """\
 Amazon's releases of 2014, 2018 and 2023 are told apart by their content; files may be gzip or plain:
@@ -55,23 +54,16 @@ def main(arguments=None) -> int:
     int
         Exit status: 0, or 2 for a mistake that the user can mend.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        options, others = _parser().parse_known_args(arguments)
-        # What RecBole's code says about itself, and Python about old escapes such as '\/' in 2014's titles.
-        with warnings.catch_warnings():
-            for category in (FutureWarning, DeprecationWarning, SyntaxWarning):
-                warnings.simplefilter("ignore", category)
-            print(statistics(options.stats, others) if options.stats else _convert(options, others))
-        return 0
-    except UserError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_status(_command, arguments)
+
+
+def _command(arguments) -> None:
+    options, others = _parser().parse_known_args(arguments)
+    # What RecBole's code says about itself, and Python about old escapes such as '\/' in 2014's titles.
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning, SyntaxWarning):
+            warnings.simplefilter("ignore", category)
+        print(statistics(options.stats, others) if options.stats else _convert(options, others))
 
 
 def statistics(folders: list[Path], arguments=()) -> str:

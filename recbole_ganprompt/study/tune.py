@@ -9,7 +9,6 @@ import itertools
 import json
 import random
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from tabulate import tabulate
 from recbole_ganprompt.checks import positive_integer
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
-from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path
 from recbole_ganprompt.model.registry import model_class
@@ -190,16 +189,11 @@ def _table(lines: list[dict], space, metric: str) -> str:
 
 def main(arguments=None) -> int:
     """Run the command line: exit status 0, or 2 for a mistake that the user can mend."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_status(_command, arguments, "interrupted; the same command goes on with the next trial")
+
+
+def _command(arguments) -> None:
     if {"--help", "-h"} & set(arguments):
         print(USAGE)
-        return 0
-    try:
+    else:
         search(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the next trial", file=sys.stderr)
-        return 130
-    return 0

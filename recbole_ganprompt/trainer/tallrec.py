@@ -3,7 +3,6 @@
 import numpy as np
 
 from recbole_ganprompt.data.batches import Positions, TextVariants
-from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.trainer.language import LanguageTrainer
 
 
@@ -24,11 +23,6 @@ class TALLRecTrainer(LanguageTrainer):
             return super().text_positions(dataset, excluded, generator)
         positions = super().text_positions(dataset, excluded, np.random.default_rng([self.config["seed"], 4]))
         each = positions.candidates.shape[1]
-        if few % each or few > len(positions) * each:
-            raise UserError(
-                f"few_shot must be a multiple of {each} (a positive and its train_negatives) and at most "
-                f"{len(positions) * each}, not {few}."
-            )
         chosen = np.random.default_rng([self.config["seed"], 5]).choice(
             len(positions), size=few // each, replace=False
         )

@@ -19,6 +19,12 @@ from recbole_ganprompt.prompt.rendering import SOFT_USER, PromptTokens, TitleTab
 from recbole_ganprompt.prompt.template import SLOTS, load_template, parse_template
 
 TITLES = ["", "Red nail polish", "Sun cream, 200 ml", "A brush", "Lip balm; set of 3", "Soap"]
+USER_FIRST = {
+    "instruction": "Answer.",
+    "input": "⟨UserID⟩ liked ⟨UserHistory⟩ and not ⟨UserUnpreference⟩. Would ⟨TargetTitle⟩ suit?",
+    "positive": "Yes.",
+    "negative": "No.",
+}
 TARGET_FIRST = {
     "instruction": "Answer.",
     "input": "Would ⟨TargetTitle⟩ suit who liked ⟨UserHistory⟩?",
@@ -74,14 +80,16 @@ def packed_scores(model, rows, answers, soft=None):
 
 @torch.no_grad()
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral", "gpt2"])
-@pytest.mark.parametrize("source", ["history first", "target first"])
+@pytest.mark.parametrize("source", ["history first", "user first", "target first"])
 def test_scores_equal_separate_prompts(tokenizer, architecture, source):
+    soft = {SOFT_USER: torch.linspace(-1, 1, 32)}
     if source == "target first":
-        template = parse_template(TARGET_FIRST, ("UserHistory", "TargetTitle"))
-        soft = None
+        template, soft = parse_template(TARGET_FIRST, ("UserHistory", "TargetTitle")), None
+    elif source == "user first":
+        slots = ("UserID", "UserHistory", "UserUnpreference", "TargetTitle")
+        template = parse_template(USER_FIRST, slots)
     else:
         template = load_template("recommendation", ("UserHistory", "UserID", "TargetTitle"))
-        soft = {SOFT_USER: torch.linspace(-1, 1, 32)}
     prompt = PromptTokens(tokenizer, template)
     table = TitleTable(tokenizer, TITLES, 20)
     model = random_model(architecture, len(tokenizer), "sdpa")
