@@ -125,6 +125,7 @@ CHECKS: dict[str, Check] = {
     "llm_epochs": positive_integer,
     "llm_learning_rate": positive,
     "llm_batch_size": positive_integer,
+    "mapping_batch_size": positive_integer,
     "llm_weight_decay": non_negative,
     "mapping_epochs": positive_integer,
     "mapping_learning_rate": positive,

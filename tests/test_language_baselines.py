@@ -129,8 +129,12 @@ def test_collm_runs_with_each_kind_of_teacher(toy, teacher):
     assert not any(name.startswith("opinion") for name in mapping)
 
 
-def test_collms_second_step_trains_the_mapping_only(toy):
-    config, train, valid, test, model = build(CoLLM, [*toy, TEACHER])
+@pytest.mark.parametrize(
+    "step_two, moved",
+    [("mapping", {"mapping", "stage_index"}), ("lora+mapping", {"llm", "mapping", "stage_index"})],
+)
+def test_collms_second_step_trains_what_it_says(toy, step_two, moved):
+    config, train, valid, test, model = build(CoLLM, [*toy, TEACHER, f"--step_two={step_two}"])
     trainer = CoLLMTrainer(config, model)
     states = []
     original = trainer.tune_mapping
@@ -146,7 +150,7 @@ def test_collms_second_step_trains_the_mapping_only(toy):
         for name, value in model.state_dict().items()
         if not torch.equal(value, states[0][name])
     }
-    assert changed == {"mapping", "stage_index"}
+    assert changed == moved
     # The vectors matter: another user's e_u gives another score for the same titles.
     evaluation = train._dataset.evaluation_set("test")
     with_ids = score_candidates(model, evaluation, config)

@@ -362,7 +362,7 @@ class LanguageTrainer(SequentialTrainer):
             "step two",
             config["mapping_epochs"],
             config["mapping_learning_rate"],
-            config["llm_batch_size"],
+            config["mapping_batch_size"],
         )
         metrics = self.run_step(step, parameters, epoch_batches, loss_of_batch, valid_data)
         for parameter in frozen:
