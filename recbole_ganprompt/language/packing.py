@@ -193,7 +193,7 @@ def collate(rows: list[Row], device="cpu") -> Batch:
     """Pad trunks and branches to the longest of each, and build the branches' attention masks."""
     width = max(row.trunk for row in rows)
     trunks = np.zeros((len(rows), width), dtype=np.int64)
-    pieces, answers, soft = [], [], []
+    pieces, owner, seen, answers, soft = [], [], [], [], []
     for number, row in enumerate(rows):
         trunks[number, : row.trunk] = row.ids[: row.trunk]
         ends = [*row.starts[1:], len(row)]
@@ -203,22 +203,19 @@ def collate(rows: list[Row], device="cpu") -> Batch:
         soft += [
             (len(pieces) + p, index - row.starts[p], kind) for p, (index, kind, _) in zip(place, row.soft)
         ]
-        pieces += [(number, slice(start, end)) for start, end in zip(row.starts, ends)]
+        pieces += [(row, slice(start, end)) for start, end in zip(row.starts, ends)]
+        owner += [number] * len(row.starts)
+        seen += row.visible
 
     shape = len(pieces), max(piece.stop - piece.start for _, piece in pieces)
-    ids, positions, seen = (
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.int64),
-        np.zeros(len(pieces), np.int64),
-    )
+    ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     leaf = np.full(shape, PADDING)
-    for index, (number, piece) in enumerate(pieces):
-        row, columns = rows[number], slice(0, piece.stop - piece.start)
+    for index, (row, piece) in enumerate(pieces):
+        columns = slice(0, piece.stop - piece.start)
         ids[index, columns] = row.ids[piece]
         positions[index, columns] = row.positions[piece]
         leaf[index, columns] = row.leaf[piece]
-        seen[index] = row.visible[row.starts.index(piece.start)]
-    leaf, seen = torch.from_numpy(leaf).to(device), torch.from_numpy(seen).to(device)
+    leaf, seen = torch.from_numpy(leaf).to(device), torch.tensor(seen, device=device)
     inside = (leaf[:, None, :] == SHARED) | (leaf[:, :, None] == leaf[:, None, :])
     inside = inside.tril()
     trunk = torch.arange(width, device=device) < seen[:, None]
@@ -227,7 +224,7 @@ def collate(rows: list[Row], device="cpu") -> Batch:
         trunks=torch.from_numpy(trunks).clamp_min(0).to(device),
         ids=torch.from_numpy(ids).clamp_min(0).to(device),
         positions=torch.from_numpy(positions).to(device),
-        row=torch.tensor([number for number, _ in pieces], device=device),
+        row=torch.tensor(owner, device=device),
         allowed=torch.cat([trunk, inside], dim=2)[:, None],
         answers=_pairs(answers, 2, device),
         soft=_pairs(soft, 3, device),
