@@ -1,9 +1,50 @@
-"""Running a language model over packed prompts: every trunk once, then the branches that share it."""
+"""Running a language model over packed prompts: every trunk once, then the branches that share it.
+
+What nobody reads isn't computed. Of a trunk the branches want keys and values alone, so its pass ends inside
+the last layer, where these are known. Of a branch only the answers' hidden states are wanted, so the last
+layer makes keys and values for all tokens, and everything behind them (attention, feed-forward) for the
+answers: with few layers that is a large part of the work.
+"""
+
+import inspect
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 from transformers import DynamicCache
 
 from recbole_ganprompt.language.packing import Batch
+
+
+class KeysKnown(Exception):
+    """Ends a forward pass whose rest nobody needs."""
+
+
+class ReadingCache(DynamicCache):
+    """Keys and values of what was read, which can end a pass or answer it without adding to themselves.
+
+    Attributes
+    ----------
+    last : int
+        Index of the model's last layer.
+    ends : bool
+        Whether the last layer's keys and values, once they are here, end the pass by :class:`KeysKnown`.
+    complete : bool
+        Whether the last layer's keys and values are all here: a query then gets them as they are.
+    """
+
+    def __init__(self, last: int, ends: bool):
+        super().__init__()
+        self.last, self.ends, self.complete = last, ends, False
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        if layer_idx == self.last and self.complete:
+            layer = self.layers[layer_idx]
+            return layer.keys, layer.values
+        result = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if layer_idx == self.last and self.ends:
+            raise KeysKnown
+        return result
 
 
 def read_answers(model, batch: Batch, soft_vectors: torch.Tensor | None = None) -> torch.Tensor:
@@ -25,22 +66,90 @@ def read_answers(model, batch: Batch, soft_vectors: torch.Tensor | None = None) 
     float [answers, hidden size]
     """
     decoder, embeddings = model.base_model, model.get_input_embeddings()
-    past = None
+    last = model.config.get_text_config().num_hidden_layers - 1
+    past = ReadingCache(last, ends=False)
     if batch.trunks.shape[1]:
         # Padding stands behind a trunk, where nothing that counts looks at it.
-        trunks = decoder(inputs_embeds=embeddings(batch.trunks), use_cache=True).past_key_values
-        past = DynamicCache()
+        trunks = ReadingCache(last, ends=True)
+        try:
+            decoder(inputs_embeds=embeddings(batch.trunks), past_key_values=trunks, use_cache=True)
+        except KeysKnown:
+            pass
+        branches = batch.row.bincount().tolist()
+
+        def share(part):
+            # Not index_select: its gradient scatters element by element, that of an expansion is a plain sum.
+            return torch.cat([row.expand(count, -1, -1, -1) for row, count in zip(part.split(1), branches)])
+
         for index, layer in enumerate(trunks.layers):
-            keys, values = (part.index_select(0, batch.row) for part in (layer.keys, layer.values))
-            past.update(keys, values, index)
+            past.update(share(layer.keys), share(layer.values), index)
     embedded = embeddings(batch.ids)
     if soft_vectors is not None:
         embedded = embedded.index_put((batch.soft[:, 0], batch.soft[:, 1]), soft_vectors.to(embedded.dtype))
-    output = decoder(
-        inputs_embeds=embedded,
-        attention_mask=batch.allowed,
-        position_ids=batch.positions,
-        past_key_values=past,
-        use_cache=past is not None,
-    )
+    with last_layer_at(decoder, last, batch.answers):
+        output = decoder(
+            inputs_embeds=embedded,
+            attention_mask=batch.allowed,
+            position_ids=batch.positions,
+            past_key_values=past,
+            use_cache=True,
+        )
     return output.last_hidden_state[batch.answers[:, 0], batch.answers[:, 1]]
+
+
+@contextmanager
+def last_layer_at(decoder, last: int, answers: torch.Tensor):
+    """Let a decoder's last layer compute the answers' hidden states only; all others come out as zeros.
+
+    A layer that doesn't take its cache as ``past_key_values`` computes all of them.
+
+    Parameters
+    ----------
+    decoder : transformers base model
+    last : int
+        Index of its last layer.
+    answers : int64 [answers, 2]
+        Row and column of each, rows ascending.
+    """
+    layer = next(
+        part[-1] for part in decoder.children() if isinstance(part, nn.ModuleList) and len(part) == last + 1
+    )
+    whole, signature = layer.forward, inspect.signature(layer.forward)
+    if "past_key_values" not in signature.parameters:
+        yield
+        return
+    row, column = answers.unbind(1)
+    counts = row.bincount()
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+
+    def narrow(*args, **kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        given.update(given.pop("kwargs", {}))
+        hidden, cache = given["hidden_states"], given["past_key_values"]
+        cache.ends = True
+        try:
+            whole(**given)
+        except KeysKnown:
+            cache.ends, cache.complete = False, True
+        wanted = column.new_zeros(len(hidden), int(counts.max())).index_put((row, place), column)
+
+        def pick(tensor, axis):
+            index = wanted.reshape([len(wanted)] + [1] * (axis - 1) + [-1] + [1] * (tensor.dim() - axis - 1))
+            shape = [len(wanted), *tensor.shape[1:]]
+            return tensor.expand(shape).gather(axis, index.expand(shape[:axis] + [-1] + shape[axis + 1 :]))
+
+        for name, axis in (("hidden_states", 1), ("attention_mask", 2), ("position_ids", 1)):
+            if given.get(name) is not None:
+                given[name] = pick(given[name], axis)
+        if given.get("position_embeddings") is not None:
+            given["position_embeddings"] = tuple(pick(part, 1) for part in given["position_embeddings"])
+        result = whole(**given)
+        found = result[0] if isinstance(result, tuple) else result
+        full = torch.zeros_like(hidden).index_put((row, column), found[row, place])
+        return (full, *result[1:]) if isinstance(result, tuple) else full
+
+    layer.forward = narrow
+    try:
+        yield
+    finally:
+        del layer.forward
