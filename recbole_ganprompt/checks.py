@@ -111,6 +111,8 @@ CHECKS: dict[str, Check] = {
     "train_negatives": positive_integer,
     "row_tokens": positive_integer,
     "token_budget": positive_integer,
+    "prompt_layout": choice("auto", "shared", "flat", "separate"),
+    "gradient_checkpointing": truth,
     "valid_users": positive_integer,
     "mapping_expansion": positive_integer,
     # Backbones

@@ -101,7 +101,7 @@ def test_scores_do_not_depend_on_batching(ganprompt, folder):
     kept = load_file(ganprompt.directory / "ranks.safetensors")["test_score"]
     for eval_batch_size, token_budget in ((4096, 3000), (70, 500)):
         config["eval_batch_size"] = eval_batch_size
-        model.token_budget = token_budget
+        model.reader.token_budget = token_budget
         scores = score_candidates(model, evaluation, config).numpy()
         assert np.abs(scores - kept).max() < 1e-4
 

@@ -17,12 +17,11 @@ whole history), training has one for each training position.
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from recbole_ganprompt.prompt.rendering import PromptTokens
 
-SHARED, PADDING = -1, -2
-"""In place of a leaf: tokens that all leaves behind them see, and no token at all."""
+SHARED = -1
+"""In place of a leaf: tokens that all leaves behind them see."""
 
 
 @dataclass
@@ -146,95 +145,6 @@ def pack_row(
             row.references.append(reference)
             leaf += 1
     return row
-
-
-@dataclass
-class Batch:
-    """Trees of several rows as tensors: trunks, and apart from them the branches that share them.
-
-    Attention costs what it should: a branch looks at its trunk and at itself, never at another
-    branch.
-
-    Attributes
-    ----------
-    trunks : int64 [rows, trunk tokens]
-        Token ids, padded on the right with 0.
-    ids, positions : int64 [branches, tokens]
-        0 at padding and at soft tokens.
-    row : int64 [branches]
-        Whose trunk a branch grows from.
-    allowed : bool [branches, 1, tokens, trunk tokens + tokens]
-        Which key (last axis: the trunk, then the branch) a query may attend to.
-    answers : int64 [answers, 2]
-        Branch and column of every leaf's last token.
-    soft : int64 [soft tokens, 3]
-        Branch, column and kind of every soft token.
-    soft_references, references : list of tuple
-        What each soft token and each answer stands for.
-    """
-
-    trunks: torch.Tensor
-    ids: torch.Tensor
-    positions: torch.Tensor
-    row: torch.Tensor
-    allowed: torch.Tensor
-    answers: torch.Tensor
-    soft: torch.Tensor
-    soft_references: list[tuple]
-    references: list[tuple]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens computed, padding included."""
-        return self.trunks.numel() + self.ids.numel()
-
-
-def collate(rows: list[Row], device="cpu") -> Batch:
-    """Pad trunks and branches to the longest of each, and build the branches' attention masks."""
-    width = max(row.trunk for row in rows)
-    trunks = np.zeros((len(rows), width), dtype=np.int64)
-    pieces, owner, seen, answers, soft = [], [], [], [], []
-    for number, row in enumerate(rows):
-        trunks[number, : row.trunk] = row.ids[: row.trunk]
-        ends = [*row.starts[1:], len(row)]
-        place = np.searchsorted(row.starts, row.answers, side="right") - 1
-        answers += [(len(pieces) + p, a - row.starts[p]) for p, a in zip(place, row.answers)]
-        place = np.searchsorted(row.starts, [index for index, _, _ in row.soft], side="right") - 1
-        soft += [
-            (len(pieces) + p, index - row.starts[p], kind) for p, (index, kind, _) in zip(place, row.soft)
-        ]
-        pieces += [(row, slice(start, end)) for start, end in zip(row.starts, ends)]
-        owner += [number] * len(row.starts)
-        seen += row.visible
-
-    shape = len(pieces), max(piece.stop - piece.start for _, piece in pieces)
-    ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    leaf = np.full(shape, PADDING)
-    for index, (row, piece) in enumerate(pieces):
-        columns = slice(0, piece.stop - piece.start)
-        ids[index, columns] = row.ids[piece]
-        positions[index, columns] = row.positions[piece]
-        leaf[index, columns] = row.leaf[piece]
-    leaf, seen = torch.from_numpy(leaf).to(device), torch.tensor(seen, device=device)
-    inside = (leaf[:, None, :] == SHARED) | (leaf[:, :, None] == leaf[:, None, :])
-    inside = inside.tril()
-    trunk = torch.arange(width, device=device) < seen[:, None]
-    trunk = trunk[:, None, :].expand(-1, shape[1], -1)
-    return Batch(
-        trunks=torch.from_numpy(trunks).clamp_min(0).to(device),
-        ids=torch.from_numpy(ids).clamp_min(0).to(device),
-        positions=torch.from_numpy(positions).to(device),
-        row=torch.tensor(owner, device=device),
-        allowed=torch.cat([trunk, inside], dim=2)[:, None],
-        answers=_pairs(answers, 2, device),
-        soft=_pairs(soft, 3, device),
-        soft_references=[reference for row in rows for _, _, reference in row.soft],
-        references=[reference for row in rows for reference in row.references],
-    )
-
-
-def _pairs(values: list, width: int, device) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int64, device=device).reshape(-1, width)
 
 
 def batches_by_tokens(lengths, budget: int, shuffle: np.random.Generator | None = None):

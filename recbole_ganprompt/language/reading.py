@@ -7,13 +7,13 @@ answers: with few layers that is a large part of the work.
 """
 
 import inspect
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 
-from recbole_ganprompt.language.packing import Batch
+from recbole_ganprompt.language.layout import Batch
 
 
 class KeysKnown(Exception):
@@ -47,7 +47,18 @@ class ReadingCache(DynamicCache):
         return result
 
 
-def read_answers(model, batch: Batch, soft_vectors: torch.Tensor | None = None) -> torch.Tensor:
+def read_trunks(model, batch: Batch) -> ReadingCache:
+    """Keys and values of a batch's trunks, for all batches that have the same trunks."""
+    cache = ReadingCache(_last_layer(model), ends=True)
+    if batch.trunks.shape[1]:
+        # Padding stands behind a trunk, where nothing that counts looks at it.
+        with suppress(KeysKnown):
+            embedded = model.get_input_embeddings()(batch.trunks)
+            model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+    return cache
+
+
+def read_answers(model, batch: Batch, soft_vectors=None, trunks: ReadingCache | None = None) -> torch.Tensor:
     """Last hidden states at the answers of a batch of packed prompts.
 
     The model reads the trunks as ordinary causal text, and the branches with the trunks' keys and
@@ -60,41 +71,48 @@ def read_answers(model, batch: Batch, soft_vectors: torch.Tensor | None = None) 
     batch : Batch
     soft_vectors : float [soft tokens, hidden size], optional
         What stands in the soft tokens' places, in the order of ``batch.soft``.
+    trunks : ReadingCache, optional
+        From :func:`read_trunks` of a batch with the same trunks; read here where it isn't given.
 
     Returns
     -------
     float [answers, hidden size]
     """
-    decoder, embeddings = model.base_model, model.get_input_embeddings()
-    last = model.config.get_text_config().num_hidden_layers - 1
-    past = ReadingCache(last, ends=False)
-    if batch.trunks.shape[1]:
-        # Padding stands behind a trunk, where nothing that counts looks at it.
-        trunks = ReadingCache(last, ends=True)
-        try:
-            decoder(inputs_embeds=embeddings(batch.trunks), past_key_values=trunks, use_cache=True)
-        except KeysKnown:
-            pass
-        branches = batch.row.bincount().tolist()
-
-        def share(part):
-            # Not index_select: its gradient scatters element by element, that of an expansion is a plain sum.
-            return torch.cat([row.expand(count, -1, -1, -1) for row, count in zip(part.split(1), branches)])
-
-        for index, layer in enumerate(trunks.layers):
-            past.update(share(layer.keys), share(layer.values), index)
-    embedded = embeddings(batch.ids)
+    decoder, last = model.base_model, _last_layer(model)
+    embedded = model.get_input_embeddings()(batch.ids)
     if soft_vectors is not None:
         embedded = embedded.index_put((batch.soft[:, 0], batch.soft[:, 1]), soft_vectors.to(embedded.dtype))
-    with last_layer_at(decoder, last, batch.answers):
-        output = decoder(
-            inputs_embeds=embedded,
-            attention_mask=batch.allowed,
-            position_ids=batch.positions,
-            past_key_values=past,
-            use_cache=True,
+    answers = batch.answers[:, 0], batch.answers[:, 1]
+    if batch.allowed is None:
+        return decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state[answers]
+    mask = batch.allowed
+    if decoder.config._attn_implementation == "eager":
+        # transformers hands a mask of four dimensions on as it is, and eager attention adds it.
+        mask = torch.zeros_like(mask, dtype=embedded.dtype).masked_fill_(
+            ~mask, torch.finfo(embedded.dtype).min
         )
-    return output.last_hidden_state[batch.answers[:, 0], batch.answers[:, 1]]
+    given = {"inputs_embeds": embedded, "attention_mask": mask, "position_ids": batch.positions}
+    if getattr(decoder, "gradient_checkpointing", False) and decoder.training:
+        return decoder(**given, use_cache=False).last_hidden_state[answers]
+    trunks = read_trunks(model, batch) if trunks is None else trunks
+    past = ReadingCache(last, ends=False)
+    for index, layer in enumerate(trunks.layers):
+        past.update(_for_branches(layer.keys, batch.row), _for_branches(layer.values, batch.row), index)
+    with last_layer_at(decoder, last, batch.answers):
+        return decoder(**given, past_key_values=past, use_cache=True).last_hidden_state[answers]
+
+
+def _last_layer(model) -> int:
+    return model.config.get_text_config().num_hidden_layers - 1
+
+
+def _for_branches(part: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    """Each row's keys or values once for every branch that grows from it."""
+    if len(row) == len(part):
+        return part
+    # Not index_select: its gradient scatters element by element, that of an expansion is a plain sum.
+    counts = row.bincount(minlength=len(part)).tolist()
+    return torch.cat([one.expand(count, -1, -1, -1) for one, count in zip(part.split(1), counts)])
 
 
 @contextmanager

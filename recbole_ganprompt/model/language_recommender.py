@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from recbole_ganprompt.collaborative import Teacher, build_teacher_model, teacher_settings
 from recbole_ganprompt.evaluation.evaluator import DISLIKES
 from recbole_ganprompt.language.adapter import MappingMLP, add_lora
-from recbole_ganprompt.language.answer import answer_ids, answer_logits
+from recbole_ganprompt.language.answer import answer_ids
 from recbole_ganprompt.language.backbone import load_llm
-from recbole_ganprompt.language.packing import Batch, Branch, batches_by_tokens, collate, pack_row
-from recbole_ganprompt.language.reading import read_answers
+from recbole_ganprompt.language.layout import Batch
+from recbole_ganprompt.language.reader import Question, Reader
 from recbole_ganprompt.prompt.rendering import (
     SOFT_GUIDANCE,
     SOFT_TARGET,
@@ -68,7 +68,6 @@ class LanguageRecommender(SequentialRecommender):
         if self.uses_teacher:
             teacher_settings(config)  # a mistake there shall not wait until the LLM is built
         self.titles = dataset.titles
-        self.token_budget = config["token_budget"]
         self.history_length = min(config["prompt_history"], config["MAX_ITEM_LIST_LENGTH"])
         slots = self.slots if len(dataset.dislikes) else set(self.slots) - {UNPREFERENCE}
         full = load_template(config["prompt"], slots)
@@ -90,6 +89,7 @@ class LanguageRecommender(SequentialRecommender):
         self.title_table = TitleTable(self.tokenizer, self.titles, config["title_tokens"])
         if config["llm_tuning"] == "lora":
             add_lora(self.llm, config)
+        self.reader = Reader(self.llm, self.answers, config["token_budget"], config["prompt_layout"])
         self.teacher = self.mapping = None
         if self.uses_teacher:
             model, settings = build_teacher_model(config, dataset)
@@ -131,24 +131,6 @@ class LanguageRecommender(SequentialRecommender):
     def guidance_levels(self, opinions: np.ndarray) -> np.ndarray:
         """Index of the guidance word for each opinion (nats), by the thresholds set in training."""
         return np.searchsorted(self.guidance_thresholds.cpu().numpy(), opinions)
-
-    # -- the language model -------------------------------------------------------------------
-
-    def answer_batch(self, batch: Batch, soft_vectors: torch.Tensor | None = None) -> torch.Tensor:
-        """logit(Yes) - logit(No) at every answer of a batch of packed prompts.
-
-        Parameters
-        ----------
-        batch : Batch
-        soft_vectors : float [soft tokens, hidden size], optional
-            What stands in the soft tokens' places, in the order of ``batch.soft``.
-
-        Returns
-        -------
-        float [answers]
-        """
-        hidden = read_answers(self.llm, batch, soft_vectors)
-        return answer_logits(self.llm, hidden, self.answers).float()
 
     def soft_vectors(self, batch: Batch, user_vectors, item_vectors, opinions=None) -> torch.Tensor:
         """Map what each soft token of a batch stands for.
@@ -214,31 +196,26 @@ class LanguageRecommender(SequentialRecommender):
             if opinions is not None:
                 opinions = torch.from_numpy(opinions).to(device)
         prompt = self.prompt_of(stage)
-        rows = []
-        for index, (history, length) in enumerate(zip(histories, lengths)):
-            recent = history[max(0, length - self.history_length) : length]
-            branch = Branch(
-                history=len(recent),
+        questions = [
+            Question(
+                history=[
+                    self.title_table[item] for item in history[max(0, length - self.history_length) : length]
+                ],
                 titles=[self.title_table[item] for item in items[index]],
-                guidance=[prompt.guidance[level] for level in levels[index]]
-                if levels is not None
-                else [()] * items.shape[1],
-                reference=[(index, column) for column in range(items.shape[1])],
-                unpreference=[self.title_table[item] for item in dislikes[index] if item]
-                if dislikes is not None
-                else [],
+                guidance=None if levels is None else [prompt.guidance[level] for level in levels[index]],
+                unpreference=[]
+                if dislikes is None
+                else [self.title_table[item] for item in dislikes[index] if item],
             )
-            trunk = [self.title_table[item] for item in recent]
-            rows.append(pack_row(prompt, trunk, [branch], soft_guidance=stage == "mapped"))
-        scores = torch.zeros(items.shape, device=candidates.device)
-        for chosen in batches_by_tokens([len(row) for row in rows], self.token_budget):
-            batch = collate([rows[index] for index in chosen], candidates.device)
-            soft = None
-            if stage == "mapped":
-                soft = self.soft_vectors(batch, user_vectors, item_vectors, opinions)
-            at = torch.tensor(batch.references, device=candidates.device)
-            scores[at[:, 0], at[:, 1]] = self.answer_batch(batch, soft)
-        return scores
+            for index, (history, length) in enumerate(zip(histories, lengths))
+        ]
+        if stage != "mapped":
+            return self.reader.score(prompt, questions)
+
+        def soft(batch):
+            return self.soft_vectors(batch, user_vectors, item_vectors, opinions)
+
+        return self.reader.score(prompt, questions, soft, soft_guidance=True)
 
     def predict(self, interaction):
         """RecBole's interface: one score for each (user, history, item) row, float [rows]."""

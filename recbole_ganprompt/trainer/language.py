@@ -14,12 +14,14 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from recbole_ganprompt import workers
 from recbole_ganprompt.collaborative import training_negatives
 from recbole_ganprompt.data.batches import Positions, TextVariants, training_rows
 from recbole_ganprompt.data.sequences import histories_before
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.evaluation.metrics import ranking_metrics
-from recbole_ganprompt.language.packing import batches_by_tokens, collate
+from recbole_ganprompt.language.layout import collate
+from recbole_ganprompt.language.packing import batches_by_tokens
 from recbole_ganprompt.seeding import seeded
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
@@ -141,7 +143,7 @@ class LanguageTrainer(SequentialTrainer):
 
     def batches(self, rows, generator):
         """Rows of similar length together, each batch within ``token_budget``, in random order."""
-        lengths = [len(row) for row in rows]
+        lengths = [self.model.reader.tokens(row) for row in rows]
         return [
             [rows[index] for index in chosen]
             for chosen in batches_by_tokens(lengths, self.config["token_budget"], generator)
@@ -189,14 +191,13 @@ class LanguageTrainer(SequentialTrainer):
             for rows, size in zip(batches, samples):
                 if done >= total:
                     break
-                loss, count = loss_of_batch(collate(rows, self.device))
-                self._check_nan(loss)
-                (loss / step.batch_size).backward()
-                summed, counted = summed + loss.item(), counted + count
+                loss, count = self._accumulate(rows, loss_of_batch, parameters, step.batch_size)
+                summed, counted = summed + loss, counted + count
                 pending, done = pending + size, done + size
                 bar.update(size)
                 if pending < step.batch_size and done < total:
                     continue
+                workers.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
                 # Less than a full batch weighs less, and a batch that overshot is averaged.
                 scale = step.batch_size / max(pending, step.batch_size)
                 for parameter in parameters:
@@ -210,7 +211,9 @@ class LanguageTrainer(SequentialTrainer):
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 pending = 0
-            loss = summed / max(counted, 1)
+            totals = torch.tensor([summed, counted], dtype=torch.float64)
+            workers.add_up([totals])
+            loss = (totals[0] / totals[1].clamp_min(1)).item()
             self.tensorboard.add_scalar(f"Loss/{step.name}", loss, epoch)
             metrics = self.validate(valid_data)
             score = -np.inf if metrics is None else metrics[self.valid_metric]
@@ -229,6 +232,38 @@ class LanguageTrainer(SequentialTrainer):
                     parameter.copy_(value)
         self.model.eval()
         return best_metrics
+
+    def _accumulate(self, rows, loss_of_batch, parameters, batch_size: int) -> tuple[float, int]:
+        """Add the gradients of this worker's part of some rows to the parameters', as memory allows.
+
+        Returns
+        -------
+        (float, int)
+            The summed loss, and the number of samples that it was summed over.
+        """
+        reader, summed, counted = self.model.reader, 0.0, 0
+        waiting = [workers.share(rows)]
+        while waiting:
+            rows = waiting.pop()
+            lengths = [reader.tokens(row) for row in rows]
+            parts = batches_by_tokens(lengths, reader.token_budget)
+            for number, part in enumerate(parts):
+                try:
+                    batch = collate([rows[index] for index in part], self.device, reader.layout)
+                    loss, count = loss_of_batch(batch)
+                    self._check_nan(loss)
+                    # Not backward(): a pass that runs out of memory half-way must leave nothing behind.
+                    gradients = torch.autograd.grad(loss / batch_size, parameters, allow_unused=True)
+                except torch.OutOfMemoryError as error:
+                    loss = batch = None
+                    reader.spend_less(error, max(lengths[index] for index in part))
+                    waiting.append([rows[index] for left in parts[number:] for index in left])
+                    break
+                for parameter, gradient in zip(parameters, gradients):
+                    if gradient is not None:
+                        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                summed, counted = summed + loss.item(), counted + count
+        return summed, counted
 
     def validate(self, valid_data):
         """Metrics on a fixed sample of ``valid_users`` users of the validation split, or None."""
@@ -370,7 +405,7 @@ class LanguageTrainer(SequentialTrainer):
         return metrics
 
     def _loss(self, batch, soft):
-        logits = self.model.answer_batch(batch, soft)
+        logits = self.model.reader.logits(batch, soft)
         labels = torch.tensor(
             [float(reference[1] == 0) for reference in batch.references], device=logits.device
         )

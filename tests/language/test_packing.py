@@ -13,7 +13,8 @@ from transformers import (
 
 from recbole_ganprompt.language.answer import answer_ids, answer_logits
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
-from recbole_ganprompt.language.packing import Branch, batches_by_tokens, collate, pack_row
+from recbole_ganprompt.language.layout import collate
+from recbole_ganprompt.language.packing import Branch, batches_by_tokens, pack_row
 from recbole_ganprompt.language.reading import read_answers
 from recbole_ganprompt.prompt.rendering import SOFT_USER, PromptTokens, TitleTable
 from recbole_ganprompt.prompt.template import SLOTS, load_template, parse_template
