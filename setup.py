@@ -35,6 +35,8 @@ setup(
         "transformers>=5.0,<6",
         "peft>=0.18",
         "safetensors>=0.4",
+        "sentencepiece>=0.2",  # tokenizers of T5 and Llama that come without a tokenizer.json
+        "protobuf>=3.20",
         "numpy>=1.24",
         "pandas>=2.0",
         "psutil>=5.9",
@@ -44,7 +46,10 @@ setup(
         *(f"{requirement}; {OLD}" for requirement in with_recbole),
         *(f"{requirement}; {NEW}" for requirement in without_recbole),
     ],
-    extras_require={"test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*"]},
+    extras_require={
+        "quantization": ["bitsandbytes>=0.43"],
+        "test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*"],
+    },
     entry_points={"console_scripts": ["recbole-ganprompt=recbole_ganprompt.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

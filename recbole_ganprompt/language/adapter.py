@@ -1,12 +1,18 @@
 """What is trained on top of a frozen language model: LoRA, and the mapping MLP."""
 
 import math
+from logging import getLogger
+from pathlib import Path
 
 import torch
 from peft import LoraConfig
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from recbole_ganprompt.errors import UserError
+
+DEFAULT_TARGETS = ["q_proj", "v_proj"]
 
 
 def add_lora(model, config):
@@ -18,29 +24,67 @@ def add_lora(model, config):
     ----------
     model : transformers model
     config : recbole Config
-        ``lora_rank``, ``lora_alpha``, ``lora_dropout``, ``lora_targets`` (names of linear layers).
+        ``lora_rank``, ``lora_alpha``, ``lora_dropout``, ``lora_targets`` (names of linear layers); or
+        ``adapter``, a PEFT folder to start from, whose settings then count.
 
     Raises
     ------
     UserError
-        If the model has no layers of these names.
+        If the model has no layers of these names, or the folder's adapter isn't for it.
     """
+    if config["adapter"]:
+        _load_lora(model, Path(config["adapter"]).expanduser())
+    else:
+        _new_lora(model, config)
+    for name, parameter in model.named_parameters():
+        # Half precision would round the small steps of AdamW away.
+        if "lora_" in name and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+
+
+def _new_lora(model, config) -> None:
+    linear = sorted(
+        {
+            name.split(".")[-1]
+            for name, part in model.named_modules()
+            if isinstance(part, (nn.Linear, Conv1D)) and part is not model.get_output_embeddings()
+        }
+    )
+    targets = list(config["lora_targets"])
+    if targets == DEFAULT_TARGETS and not set(targets) & set(linear):
+        # Families that name their layers otherwise: what PEFT takes for them (GPT-2's c_attn).
+        known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type, targets)
+        targets = list(known)
+        getLogger().info(f"LoRA on {', '.join(targets)}: this model has no {' and '.join(DEFAULT_TARGETS)}")
     settings = LoraConfig(
         r=config["lora_rank"],
         lora_alpha=config["lora_alpha"],
         lora_dropout=config["lora_dropout"],
-        target_modules=list(config["lora_targets"]),
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
         task_type="CAUSAL_LM",
     )
     try:
         model.add_adapter(settings)
     except ValueError as error:
-        linear = sorted(
-            {name.split(".")[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-        )
         raise UserError(
             f"lora_targets {config['lora_targets']} are not layers of this model: choose from "
             f"{', '.join(linear)}."
+        ) from error
+
+
+def _load_lora(model, folder: Path) -> None:
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"--adapter={folder} is no PEFT folder (it has no adapter_config.json); a model that was tuned "
+            "whole is loaded with --llm=FOLDER."
+        )
+    try:
+        model.load_adapter(str(folder), is_trainable=True)
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"--adapter={folder} doesn't fit this language model ({str(error).strip().splitlines()[0]}): "
+            "give the llm that it was trained with."
         ) from error
 
 

@@ -5,11 +5,18 @@ import torch
 from recbole_ganprompt.errors import UserError
 
 
-def answer_ids(tokenizer, positive: str, negative: str, ending: str = "Output:") -> tuple[int, int]:
+def answer_ids(tokenizer, positive: str, negative: str, ending: str = "Output: ") -> tuple[int, int]:
     """Resolve which token says "Yes" and which "No" in this position.
 
     The two answers are tokenized behind the prompt's ending, since ``Yes``, `` Yes`` and ``▁Yes``
     are different tokens; the first place where they differ decides.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    positive, negative : str
+    ending : str
+        What stands before the answer. A blank at its end belongs to the answer's token.
 
     Returns
     -------
@@ -24,8 +31,8 @@ def answer_ids(tokenizer, positive: str, negative: str, ending: str = "Output:")
     def encode(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    prompt = encode(ending)
-    yes, no = encode(f"{ending} {positive}"), encode(f"{ending} {negative}")
+    prompt = encode(ending.rstrip(" "))
+    yes, no = encode(ending + positive), encode(ending + negative)
     shared = 0
     while shared < min(len(yes), len(no)) and yes[shared] == no[shared]:
         shared += 1
@@ -56,9 +63,15 @@ def answer_logits(model, hidden: torch.Tensor, ids: tuple[int, int]) -> torch.Te
     -------
     float [answers]
     """
-    head = model.get_output_embeddings()
-    difference = head.weight[ids[0]] - head.weight[ids[1]]
-    logits = hidden @ difference
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    chosen = torch.tensor(ids, device=hidden.device)
+    # In float32 whatever the model computes in: ranks are made of small differences.
+    logits = hidden.float() @ head.weight[chosen].float().T
     if getattr(head, "bias", None) is not None:
-        logits = logits + head.bias[ids[0]] - head.bias[ids[1]]
-    return logits
+        logits = logits + head.bias[chosen].float()
+    # What some families do to their logits (Cohere, Granite, Gemma 2).
+    scale = (getattr(config, "logit_scale", None) or 1) / (getattr(config, "logits_scaling", None) or 1)
+    logits = logits * scale
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return logits[:, 0] - logits[:, 1]

@@ -1,14 +1,22 @@
 """Which language model: ``builtin``, a folder, or an id on the Hugging Face hub."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.builtin import Corpus, builtin_llm
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+def dtype_of(config) -> torch.dtype:
+    """``llm_dtype`` as torch knows it; ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere."""
+    name = config["llm_dtype"]
+    if name == "auto":
+        on_gpu = torch.device(config["device"]).type == "cuda"
+        name = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
+    return getattr(torch, name)
 
 
 def backbone_cache(config) -> Path:
@@ -60,7 +68,8 @@ def load_llm(config, dataset, literals: list[str]):
     Parameters
     ----------
     config : recbole Config
-        ``llm`` says which; ``llm_dtype`` its precision; ``builtin_llm`` the built-in model's sizes.
+        ``llm`` says which; ``llm_revision``, ``llm_dtype``, ``llm_device_map``, ``llm_quantization``,
+        ``llm_attention`` and ``gradient_checkpointing`` how; ``builtin_llm`` the built-in model's sizes.
     dataset : TextSequentialDataset
         The built-in model is made from its titles and training sequences.
     literals : list of str
@@ -87,13 +96,43 @@ def load_llm(config, dataset, literals: list[str]):
         )
     settings = {"revision": config["llm_revision"]} if config["llm_revision"] else {}
     tokenizer = from_pretrained(AutoTokenizer, str(name), "llm", **settings)
+    if config["llm_quantization"]:
+        settings["quantization_config"] = quantization(config)
+    if config["llm_device_map"] or config["llm_quantization"]:
+        settings["device_map"] = config["llm_device_map"] or {"": str(config["device"])}
     model = from_pretrained(
         AutoModelForCausalLM,
         str(name),
         "llm",
-        dtype=DTYPES[config["llm_dtype"]],
-        attn_implementation="sdpa",
+        dtype=dtype_of(config),
+        attn_implementation=config["llm_attention"],
         use_safetensors=True,
         **settings,
     )
+    if config["gradient_checkpointing"]:
+        # The name that transformers gives it from 5.20 on; the older one goes in version 6.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        if enable is None:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            enable({"use_reentrant": False})
     return model, tokenizer
+
+
+def quantization(config) -> BitsAndBytesConfig:
+    """Settings of ``llm_quantization``: ``4bit`` (NF4, computing in ``llm_dtype``) or ``8bit``.
+
+    Raises
+    ------
+    UserError
+        If bitsandbytes isn't installed, or all weights shall be tuned.
+    """
+    if config["llm_tuning"] == "full":
+        raise UserError("Quantized weights can't be tuned: set llm_tuning=lora, or llm_quantization=none.")
+    if find_spec("bitsandbytes") is None:
+        raise UserError("llm_quantization needs bitsandbytes: pip install 'recbole-ganprompt[quantization]'.")
+    if config["llm_quantization"] == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype_of(config)
+    )

@@ -9,6 +9,7 @@ from recbole.utils import InputType
 from safetensors.torch import save_file
 
 from recbole_ganprompt.collaborative import Teacher, build_teacher_model, teacher_settings
+from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import DISLIKES
 from recbole_ganprompt.language.adapter import MappingMLP, add_lora
 from recbole_ganprompt.language.answer import answer_ids
@@ -72,13 +73,13 @@ class LanguageRecommender(SequentialRecommender):
         slots = self.slots if len(dataset.dislikes) else set(self.slots) - {UNPREFERENCE}
         full = load_template(config["prompt"], slots)
         self.llm, self.tokenizer = load_llm(config, dataset, full.literals())
-        self.answers = answer_ids(self.tokenizer, full.positive, full.negative)
         words = list(config["guidance_words"] or []) if self.uses_opinions else []
         self.prompts = {
             stage: PromptTokens(
                 self.tokenizer,
                 load_template(config["prompt"], set(slots) - unfilled),
                 words,
+                config["prompt_format"],
             )
             for stage, unfilled in {
                 "text": {GUIDANCE, USER, TARGET},
@@ -86,7 +87,9 @@ class LanguageRecommender(SequentialRecommender):
                 "mapped": set(),
             }.items()
         }
+        self.answers = answer_ids(self.tokenizer, full.positive, full.negative, self.prompts["mapped"].ending)
         self.title_table = TitleTable(self.tokenizer, self.titles, config["title_tokens"])
+        self._check_length()
         if config["llm_tuning"] == "lora":
             add_lora(self.llm, config)
         self.reader = Reader(self.llm, self.answers, config["token_budget"], config["prompt_layout"])
@@ -105,6 +108,32 @@ class LanguageRecommender(SequentialRecommender):
             )
         self.register_buffer("stage_index", torch.zeros((), dtype=torch.int64))
         self.register_buffer("guidance_thresholds", torch.zeros(max(len(words) - 1, 0)))
+
+    def _check_length(self) -> None:
+        """Refuse prompts that the language model has no positions for."""
+        prompt, config = self.prompts["mapped"], self.llm.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None) or np.inf
+        title = max(map(len, self.title_table.tokens)) + len(prompt.separator)
+        titles = self.history_length + 1
+        if UNPREFERENCE in prompt.middle + prompt.tail:
+            titles += self.config["prompt_unpreference"]
+        fixed = len(prompt.head) + len(prompt.middle) + len(prompt.tail)
+        longest = fixed + max(map(len, prompt.guidance), default=0) + titles * title
+        if longest > limit:
+            raise UserError(
+                f"A prompt may have {longest} tokens and the llm takes {limit}: lower prompt_history or "
+                "title_tokens."
+            )
+
+    def _apply(self, fn, recurse=True):
+        # What a device map or quantization has put in its place stays there.
+        if not (self.config["llm_device_map"] or self.config["llm_quantization"]):
+            return super()._apply(fn, recurse)
+        llm = self._modules.pop("llm")
+        try:
+            return super()._apply(fn, recurse)
+        finally:
+            self._modules["llm"] = llm
 
     @property
     def uses_teacher(self) -> bool:

@@ -55,6 +55,38 @@ def encode_piece(tokenizer, text: str) -> list[int]:
     return [token for token in ids if token not in special]
 
 
+def frame_of(tokenizer, prompt_format: str) -> tuple[list[int], str]:
+    """What stands around a prompt.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    prompt_format : str
+        ``plain``: the prompt alone; ``chat``: as a user's message in the tokenizer's own chat template.
+
+    Returns
+    -------
+    before : list of int
+        Token ids in front of the prompt: a begin of sequence where the tokenizer has one, or the template's.
+    ending : str
+        The text between the prompt and the answer.
+
+    Raises
+    ------
+    UserError
+        If the tokenizer has no chat template.
+    """
+    if prompt_format == "plain":
+        return [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else [], "Output: "
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError("This tokenizer has no chat template: set prompt_format=plain.")
+    message = [{"role": "user", "content": ANCHOR * 8}]
+    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    before, _, ending = text.partition(ANCHOR * 8)
+    # The template is the tokenizer's, so its special tokens are meant as such.
+    return tokenizer(before, add_special_tokens=False)["input_ids"], ending
+
+
 class TitleTable:
     """Token ids of all items' texts, each cut to ``max_tokens``.
 
@@ -100,9 +132,22 @@ class PromptTokens:
     history_in_trunk : bool
         Whether the history follows the head, shared by all positions.
     separator : list of int
+    ending : str
+        The text before the answer.
+
+    Raises
+    ------
+    UserError
+        If the template has no history, or ``prompt_format`` is ``chat`` and the tokenizer has no template.
     """
 
-    def __init__(self, tokenizer, template: Template, words_for_guidance: list[str] | None = None):
+    def __init__(
+        self,
+        tokenizer,
+        template: Template,
+        words_for_guidance: list[str] | None = None,
+        prompt_format: str = "plain",
+    ):
         order = [part.name for part in template.parts if isinstance(part, Slot)]
         if HISTORY not in order:
             raise UserError(f"The prompt template needs the slot ⟨{HISTORY}⟩.")
@@ -112,8 +157,8 @@ class PromptTokens:
         self.nothing = encode_piece(tokenizer, NOTHING)
         self.guidance = [encode_piece(tokenizer, f" {word}") for word in words_for_guidance or []]
         head, middle, tail = [], [], []
-        if tokenizer.bos_token_id is not None:
-            head.append(tokenizer.bos_token_id)
+        before, self.ending = frame_of(tokenizer, prompt_format)
+        head.extend(before)
         section = head
         for part in template.parts:
             if isinstance(part, Text):
@@ -131,6 +176,8 @@ class PromptTokens:
                 section = middle  # the trunk's titles stand between the two
             else:
                 section.append(part.name)
+        if prompt_format == "chat":
+            tail.extend(tokenizer(self.ending, add_special_tokens=False)["input_ids"])
         self.head, self.middle, self.tail = head, middle, tail
 
     def fill(self, section: list, *, title=(), history=(), unpreference=(), guidance=(), soft_guidance=False):

@@ -132,6 +132,8 @@ class DiversityStages:
     def _train_and_decode(self, name, attributes, settings, decoding, folder):
         seq2seq = from_pretrained(AutoModelForSeq2SeqLM, str(name), "generator", use_safetensors=True)
         tokenizer = from_pretrained(AutoTokenizer, str(name), "generator")
+        if getattr(seq2seq.config, "decoder_start_token_id", None) is None:
+            seq2seq.config.decoder_start_token_id = tokenizer.pad_token_id  # T5's, where a folder doesn't say
         common = {"seed": self.config["seed"], "device": self.device, "progress": self.progress}
         template = load_document("encoder")
         trained = train_diversity_encoder(

@@ -5,17 +5,23 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     Qwen2Config,
 )
 
-from recbole_ganprompt.language.answer import answer_ids, answer_logits
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.language import reader as reader_module
+from recbole_ganprompt.language.answer import answer_ids
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
-from recbole_ganprompt.language.layout import collate
+from recbole_ganprompt.language.layout import collate, separate_prompts
 from recbole_ganprompt.language.packing import Branch, batches_by_tokens, pack_row
-from recbole_ganprompt.language.reading import read_answers
+from recbole_ganprompt.language.reader import Question, Reader
+from recbole_ganprompt.language.reading import read_trunks
 from recbole_ganprompt.prompt.rendering import SOFT_USER, PromptTokens, TitleTable
 from recbole_ganprompt.prompt.template import SLOTS, load_template, parse_template
 
@@ -50,39 +56,43 @@ def tokenizer():
     )
 
 
-def random_model(architecture, vocabulary, attention):
+def random_model(architecture, vocabulary, attention="sdpa"):
     sizes = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 48,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 1024,
         "initializer_range": 0.3,  # far from uniform, so that a wrong mask shows
     }
     config = {
         "llama": lambda: LlamaConfig(**sizes, num_key_value_heads=2),
         "qwen2": lambda: Qwen2Config(**sizes, num_key_value_heads=2),
         "mistral": lambda: MistralConfig(**sizes, num_key_value_heads=2, sliding_window=None),
-        "gpt2": lambda: GPT2Config(vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=4, n_positions=512),
+        "gemma2": lambda: Gemma2Config(**sizes, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=8),
+        "gpt2": lambda: GPT2Config(vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=4, n_positions=1024),
+        "gpt_neox": lambda: GPTNeoXConfig(**sizes),
+        "mamba": lambda: MambaConfig(
+            vocab_size=vocabulary, hidden_size=32, num_hidden_layers=2, state_size=4
+        ),
     }[architecture]()
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    given = {"attn_implementation": attention} if attention else {}
+    return AutoModelForCausalLM.from_config(config, **given).eval()
 
 
-def packed_scores(model, rows, answers, soft=None):
-    batch = collate(rows)
+def packed_scores(model, rows, answers, soft=None, layout="shared"):
+    batch = collate(rows, layout=layout)
     vectors = None
     if soft is not None:
         vectors = torch.stack([soft[kind] for kind in batch.soft[:, 2].tolist()])
-    scores = answer_logits(model, read_answers(model, batch, vectors), answers)
+    scores = Reader(model, answers, 6000, layout).logits(batch, vectors)
     return dict(zip(batch.references, scores.tolist()))
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral", "gpt2"])
-@pytest.mark.parametrize("source", ["history first", "user first", "target first"])
-def test_scores_equal_separate_prompts(tokenizer, architecture, source):
+def setting(tokenizer, source):
+    """A template, its prompt, titles of odd lengths and what soft tokens stand for."""
     soft = {SOFT_USER: torch.linspace(-1, 1, 32)}
     if source == "target first":
         template, soft = parse_template(TARGET_FIRST, ("UserHistory", "TargetTitle")), None
@@ -91,37 +101,161 @@ def test_scores_equal_separate_prompts(tokenizer, architecture, source):
         template = parse_template(USER_FIRST, slots)
     else:
         template = load_template("recommendation", ("UserHistory", "UserID", "TargetTitle"))
-    prompt = PromptTokens(tokenizer, template)
-    table = TitleTable(tokenizer, TITLES, 20)
-    model = random_model(architecture, len(tokenizer), "sdpa")
+    titles = TITLES + [" ".join(TITLES[1 + (n + k) % 5] for k in range(1 + n % 3)) for n in range(50)]
+    table = TitleTable(tokenizer, titles, 20)
     answers = answer_ids(tokenizer, template.positive, template.negative)
+    return PromptTokens(tokenizer, template), table, answers, soft
 
-    def branch(position, items):
-        return Branch(
-            position,
-            [table[item] for item in items],
-            [()] * len(items),
-            [(position, item) for item in items],
-        )
 
-    history = [1, 2, 3, 4]
-    asked = {1: [2, 5], 3: [4, 1, 5], 4: [5]}
-    trunk = [table[item] for item in history]
-    together = pack_row(prompt, trunk, [branch(end, items) for end, items in asked.items()])
-    other = pack_row(prompt, trunk[:1], [branch(1, [3])])
-    packed = packed_scores(model, [together, other], answers, soft)
+def branch(table, position, items):
+    texts = [table[item] for item in items]
+    return Branch(position, texts, [()] * len(items), [(position, item) for item in items])
 
-    for end, items in asked.items():
-        for item in items:
-            row = pack_row(prompt, trunk[:end], [branch(end, [item])])
-            alone = packed_scores(model, [row], answers, soft)
-            assert packed[(end, item)] == pytest.approx(alone[(end, item)], abs=1e-4)
-            # A lone prompt is an ordinary causal row: vanilla transformers agrees.
-            if soft is None:
-                logits = model(torch.tensor([row.ids])).logits[0, -1]
+
+CASES = [
+    *((name, "sdpa", "history first") for name in ("llama", "qwen2", "mistral", "gpt2", "gpt_neox")),
+    *((name, "eager", "history first") for name in ("llama", "qwen2", "mistral", "gpt2", "gemma2")),
+    *((name, "sdpa", "user first") for name in ("llama", "gpt2")),
+    *((name, "eager", "target first") for name in ("llama", "gpt2")),
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("architecture", "attention", "source"), CASES)
+def test_scores_equal_separate_prompts(tokenizer, architecture, attention, source):
+    prompt, table, answers, soft = setting(tokenizer, source)
+    model = random_model(architecture, len(tokenizer), attention)
+    history = [1, 2, 3, 4, *range(7, 23)]
+    asked = {1: [2, 5], 3: [4, 1, 5], 20: [5]}
+    rows = [
+        pack_row(
+            prompt, [table[i] for i in history], [branch(table, n, items) for n, items in asked.items()]
+        ),
+        pack_row(prompt, [table[3]], [branch(table, 1, range(4, 54))]),  # fifty candidates behind one item
+    ]
+    scores = {
+        layout: [packed_scores(model, [row], answers, soft, layout) for row in rows]
+        for layout in ("shared", "flat", "separate")
+    }
+    together = collate(rows)
+    assert len(together.answers) == 56 and together.tokens < collate(rows, layout="separate").tokens
+    for shared, flat, separate in zip(*scores.values()):
+        assert list(shared) == list(separate)
+        assert np.abs(np.subtract(list(shared.values()), list(separate.values()))).max() < 1e-4
+        assert np.abs(np.subtract(list(flat.values()), list(separate.values()))).max() < 1e-4
+    if soft is None:
+        # What vanilla transformers says of the prompt as plain text.
+        for row, known in zip(rows, scores["shared"]):
+            for alone in separate_prompts(row):
+                logits = model(torch.tensor([alone.ids])).logits[0, -1]
                 expected = (logits[answers[0]] - logits[answers[1]]).item()
-                assert alone[(end, item)] == pytest.approx(expected, abs=1e-4)
-    assert len({round(score, 4) for score in packed.values()}) > 3
+                assert known[alone.references[0]] == pytest.approx(expected, abs=1e-4)
+    assert len({round(score, 4) for score in scores["shared"][1].values()}) > 10
+
+
+def test_gradients_are_those_of_separate_prompts(tokenizer):
+    prompt, table, answers, soft = setting(tokenizer, "history first")
+    model = random_model("llama", len(tokenizer))
+    row = pack_row(prompt, [table[i] for i in (1, 2, 3)], [branch(table, n, [4, 5]) for n in (1, 3)])
+    gradients = {}
+    for layout in ("shared", "separate", "checkpointed"):
+        reader = Reader(model, answers, 6000, "shared" if layout == "checkpointed" else layout)
+        if layout == "checkpointed":
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.train()
+            assert reader.layout == "flat"
+        batch = collate([row], layout=reader.layout)
+        vectors = torch.stack([soft[kind] for kind in batch.soft[:, 2].tolist()])
+        loss = (reader.logits(batch, vectors) * torch.arange(4)).sum()
+        gradients[layout] = torch.autograd.grad(loss, list(model.base_model.parameters()))
+    for layout in ("shared", "checkpointed"):
+        for ours, expected in zip(gradients[layout], gradients["separate"]):
+            assert torch.allclose(ours, expected, atol=1e-4 * expected.abs().max().item())
+
+
+def test_a_frozen_models_trunk_keeps_nothing_for_gradients(tokenizer):
+    prompt, table, answers, soft = setting(tokenizer, "history first")
+    model = random_model("llama", len(tokenizer)).requires_grad_(False)
+    batch = collate([pack_row(prompt, [table[1]], [branch(table, 1, [4, 5])])])
+    trunks = read_trunks(model, batch)
+    assert not any(layer.keys.requires_grad for layer in trunks.layers)
+    vectors = torch.stack([soft[kind] for kind in batch.soft[:, 2].tolist()]).requires_grad_(True)
+    Reader(model, answers, 6000).logits(batch, vectors, trunks).sum().backward()
+    assert vectors.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "llama"])
+def test_a_model_that_cannot_share_reads_separate_prompts_and_says_so_once(tokenizer, architecture, caplog):
+    prompt, table, answers, _ = setting(tokenizer, "target first")
+    model = random_model(architecture, len(tokenizer), None)
+    reader = Reader(model, answers, 300)
+    questions = [Question([table[i] for i in (1, 2, 3)[: 1 + n % 3]], [table[4], table[5]]) for n in range(9)]
+    scores = reader.score(prompt, questions)
+    reader.score(prompt, questions)
+    said = [record for record in caplog.records if "can't share" in record.message]
+    assert reader.layout == ("separate" if architecture == "mamba" else "shared")
+    assert len(said) == (architecture == "mamba")
+    with torch.no_grad():
+        for question, row in zip(questions, scores):
+            for title, score in zip(question.titles, row):
+                alone = pack_row(
+                    prompt, question.history, [Branch(len(question.history), [title], [()], [0])]
+                )
+                logits = model(torch.tensor([alone.ids])).logits[0, -1]
+                assert score.item() == pytest.approx(
+                    (logits[answers[0]] - logits[answers[1]]).item(), abs=1e-4
+                )
+
+
+def test_a_long_list_streams_over_one_reading_of_the_history(tokenizer, monkeypatch):
+    prompt, table, answers, _ = setting(tokenizer, "history first")
+    model = random_model("llama", len(tokenizer))
+    prompt = PromptTokens(tokenizer, load_template("recommendation", ("UserHistory", "TargetTitle")))
+    history, titles = [table[i] for i in range(1, 21)], [table[1 + n % 55] for n in range(1000)]
+    reader = Reader(model, answers, 2000)
+    assert reader.layout == "shared"
+    seen = {"trunks": 0, "tokens": []}
+
+    def listen(function, note):
+        def listening(*args, **kwargs):
+            note(args)
+            return function(*args, **kwargs)
+
+        return listening
+
+    def one_more(_):
+        seen["trunks"] += 1
+
+    monkeypatch.setattr(reader_module, "read_trunks", listen(read_trunks, one_more))
+    monkeypatch.setattr(
+        reader, "logits", listen(reader.logits, lambda args: seen["tokens"].append(args[0].tokens))
+    )
+    scores = reader.score(prompt, [Question(history, titles)])[0]
+    assert seen["trunks"] == 1 and len(seen["tokens"]) >= 10 and max(seen["tokens"]) < 2500
+    few = Reader(model, answers, 10**6).score(prompt, [Question(history, titles[:55])])[0]
+    assert torch.allclose(scores, few.repeat(20)[:1000], atol=1e-4)
+
+
+def test_running_out_of_memory_halves_the_budget_and_loses_nothing(tokenizer, monkeypatch, caplog):
+    _, table, answers, _ = setting(tokenizer, "history first")
+    prompt = PromptTokens(tokenizer, load_template("recommendation", ("UserHistory", "TargetTitle")))
+    model = random_model("llama", len(tokenizer))
+    questions = [Question([table[1 + n % 5]], [table[4], table[5]]) for n in range(40)]
+    expected = Reader(model, answers, 4000).score(prompt, questions)
+    reader, limit = Reader(model, answers, 4000), 700
+    whole = reader.logits
+
+    def short_of_memory(batch, soft=None, trunks=None):
+        if batch.tokens > limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(batch, soft, trunks)
+
+    monkeypatch.setattr(reader, "logits", short_of_memory)
+    assert torch.allclose(reader.score(prompt, questions), expected, atol=1e-5)
+    assert reader.token_budget < 1000 and "Memory ran out" in caplog.text
+    limit = 10
+    with pytest.raises(UserError, match="row_tokens"):
+        reader.score(prompt, questions)
 
 
 def test_batches_hold_every_row_once_and_keep_the_budget():
