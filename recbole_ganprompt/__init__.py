@@ -13,3 +13,10 @@ from recbole_ganprompt import plugin  # noqa: E402 -- RecBole can only be import
 plugin.register()
 
 __version__ = "0.1.0"
+
+
+def load(run_folder):
+    """Load a finished run of a language model: :func:`recbole_ganprompt.recommender.load`."""
+    from recbole_ganprompt.recommender import load  # transformers takes seconds to import
+
+    return load(run_folder)

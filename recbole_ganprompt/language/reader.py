@@ -10,7 +10,7 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.answer import answer_logits
 from recbole_ganprompt.language.layout import Batch, collate, separate_prompts
 from recbole_ganprompt.language.packing import Branch, Row, batches_by_tokens, pack_row
-from recbole_ganprompt.language.reading import ReadingCache, read_answers, read_trunks
+from recbole_ganprompt.language.reading import ReadingCache, read_answers, read_trunks, recomputes
 from recbole_ganprompt.prompt.rendering import PromptTokens
 
 
@@ -61,7 +61,7 @@ class Reader:
         """The layout in use; the first question about it may cost two small forward passes."""
         if self._layout is None:
             self._layout = "shared" if self._shares() else "separate"
-        if self._layout == "shared" and self.llm.training and self.llm.is_gradient_checkpointing:
+        if self._layout == "shared" and self.llm.training and recomputes(self.llm):
             return "flat"
         return self._layout
 

@@ -92,7 +92,7 @@ def read_answers(model, batch: Batch, soft_vectors=None, trunks: ReadingCache | 
             ~mask, torch.finfo(embedded.dtype).min
         )
     given = {"inputs_embeds": embedded, "attention_mask": mask, "position_ids": batch.positions}
-    if getattr(decoder, "gradient_checkpointing", False) and decoder.training:
+    if decoder.training and recomputes(model):
         return decoder(**given, use_cache=False).last_hidden_state[answers]
     trunks = read_trunks(model, batch) if trunks is None else trunks
     past = ReadingCache(last, ends=False)
@@ -100,6 +100,11 @@ def read_answers(model, batch: Batch, soft_vectors=None, trunks: ReadingCache | 
         past.update(_for_branches(layer.keys, batch.row), _for_branches(layer.values, batch.row), index)
     with last_layer_at(decoder, last, batch.answers):
         return decoder(**given, past_key_values=past, use_cache=True).last_hidden_state[answers]
+
+
+def recomputes(model) -> bool:
+    """Whether gradient checkpointing is on, which carries no keys and values from one pass to the next."""
+    return getattr(model.base_model, "gradient_checkpointing", False)
 
 
 def _last_layer(model) -> int:

@@ -211,35 +211,55 @@ class LanguageRecommender(SequentialRecommender):
         histories = interaction[self.ITEM_SEQ].cpu().numpy()
         lengths = interaction[self.ITEM_SEQ_LEN].cpu().numpy()
         items = candidates.cpu().numpy()
-        stage = self.stage
-        opinions = levels = user_vectors = item_vectors = dislikes = None
+        table, longest = self.title_table, self.history_length
+        dislikes = [[] for _ in users]
         if DISLIKES in interaction.interaction:
-            dislikes = interaction[DISLIKES].cpu().numpy()
-        if self.uses_opinions and stage in ("guided", "mapped"):
-            opinions = self.teacher.opinions(users, histories, lengths, items)
-            levels = self.guidance_levels(opinions)
-        if stage == "mapped":
-            device = candidates.device
-            user_vectors = self.teacher.user_vectors(users, histories, lengths).to(device)
-            item_vectors = self.teacher.item_vectors().to(device)[candidates]
-            if opinions is not None:
-                opinions = torch.from_numpy(opinions).to(device)
+            dislikes = [row[row > 0] for row in interaction[DISLIKES].cpu().numpy()]
+        recent = [row[max(0, length - longest) : length] for row, length in zip(histories, lengths)]
+        texts = ([[table[item] for item in row] for row in rows] for rows in (recent, items, dislikes))
+        return self.score_texts(users, histories, lengths, items, *texts).to(candidates.device)
+
+    @torch.no_grad()
+    def score_texts(self, users, histories, lengths, items, history, titles, unpreference) -> torch.Tensor:
+        """Score candidates by their texts and by what the teacher knows of them.
+
+        Parameters
+        ----------
+        users, lengths : int64 array [batch]
+        histories : int64 array [batch, MAX_ITEM_LIST_LENGTH]
+        items : int64 array [batch, candidates]
+            0 for an item that the teacher doesn't know: it gets the mean vector and a neutral opinion.
+        history, titles, unpreference : list [batch] of list of list of int
+            Token ids of what stands in the prompt.
+
+        Returns
+        -------
+        float [batch, candidates]
+        """
+        stage = self.stage
         prompt = self.prompt_of(stage)
+        opinions = levels = None
+        if self.uses_opinions and stage in ("guided", "mapped"):
+            opinions = np.where(items > 0, self.teacher.opinions(users, histories, lengths, items), 0)
+            levels = self.guidance_levels(opinions)
         questions = [
             Question(
-                history=[
-                    self.title_table[item] for item in history[max(0, length - self.history_length) : length]
-                ],
-                titles=[self.title_table[item] for item in items[index]],
+                history=history[index],
+                titles=titles[index],
                 guidance=None if levels is None else [prompt.guidance[level] for level in levels[index]],
-                unpreference=[]
-                if dislikes is None
-                else [self.title_table[item] for item in dislikes[index] if item],
+                unpreference=unpreference[index],
             )
-            for index, (history, length) in enumerate(zip(histories, lengths))
+            for index in range(len(users))
         ]
         if stage != "mapped":
             return self.reader.score(prompt, questions)
+        device = self.guidance_thresholds.device
+        table = self.teacher.item_vectors()
+        table[0] = table[1:].mean(dim=0)
+        item_vectors = table[torch.from_numpy(items)].to(device)
+        user_vectors = self.teacher.user_vectors(users, histories, lengths).to(device)
+        if opinions is not None:
+            opinions = torch.from_numpy(opinions).to(device)
 
         def soft(batch):
             return self.soft_vectors(batch, user_vectors, item_vectors, opinions)

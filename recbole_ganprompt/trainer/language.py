@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from recbole_ganprompt import workers
+from recbole_ganprompt import recommender, workers
 from recbole_ganprompt.collaborative import training_negatives
 from recbole_ganprompt.data.batches import Positions, TextVariants, training_rows
 from recbole_ganprompt.data.sequences import histories_before
@@ -99,6 +99,7 @@ class LanguageTrainer(SequentialTrainer):
             self._save_checkpoint(0, verbose=verbose)
         if self.directory is not None:
             self.model.save_adapter(self.directory / "adapter")
+            recommender.save(self.model, train_data._dataset, self.directory)
             (self.directory / "curves.json").write_text(json.dumps(self.curves, indent=1))
         if self.best_valid_result is not None:
             self.best_valid_score = self.best_valid_result[self.valid_metric]
