@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from recbole_ganprompt.config import build_config, sequential_models
-from recbole_ganprompt.errors import exit_status
+from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.keys import load_yaml, parse_arguments, properties_path
 from recbole_ganprompt.plugin import MODELS
 
@@ -55,9 +55,16 @@ def _run(arguments) -> None:
             files += argument.partition("=")[2].split()
     rest = [argument for argument in arguments if not argument.startswith("--config_files=")]
     config = build_config(config_file_list=files, arguments=rest)
-    from recbole_ganprompt.experiment import run  # slow to import, and a typo needs none of it
+    if config["num_workers"] in (None, 1):
+        from recbole_ganprompt.experiment import run  # slow to import, and a typo needs none of it
 
-    run(config)
+        run(config)
+        return
+    if config["model"] not in MODELS:
+        raise UserError(f"{config['model']} trains on one worker in minutes: leave num_workers out.")
+    from recbole_ganprompt.study.cluster import run_on_workers
+
+    run_on_workers(config, rest, files)
 
 
 def _described(path: Path):

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tabulate import tabulate
 from transformers.utils.logging import disable_progress_bar
 
-from recbole_ganprompt import __version__
+from recbole_ganprompt import __version__, workers
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
@@ -75,7 +75,7 @@ def run(config) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     ours = config["model"] in MODELS
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
-    directory = _new_directory(config)
+    directory = _new_directory(config) if workers.rank() == 0 else Path(tempfile.mkdtemp())
     _start_log(config, directory)
     try:
         # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported;
@@ -88,10 +88,13 @@ def run(config) -> Result:
         raise
     finally:
         _close_log()
+        if workers.rank():  # the first worker's folder is the run's
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _run(config, dataset, directory: Path, ours: bool) -> Result:
-    print(_statistics(dataset))
+    if workers.rank() == 0:
+        print(_statistics(dataset))
     stages = Stages()
     with stages.stage("preparation"):
         train_data, valid_data, test_data = data_preparation(config, dataset)
@@ -134,8 +137,9 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
     save_file(ranks, directory / "ranks.safetensors")
     write_text(directory / "config.yaml", yaml.safe_dump(record["config"], sort_keys=True))
     write_text(directory / "result.json", json.dumps(record, indent=2) + "\n")
-    print(_table(config["model"], metrics))
-    print(directory / "result.json")
+    if workers.rank() == 0:
+        print(_table(config["model"], metrics))
+        print(directory / "result.json")
     return Result(directory, metrics.get("valid"), metrics["test"], record)
 
 

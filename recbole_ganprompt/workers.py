@@ -5,6 +5,8 @@ backward passes are divided, and their sums are what one worker alone would have
 summation). Without a ``torch.distributed`` process group there is one worker, and nothing here does anything.
 """
 
+from contextlib import contextmanager
+
 import torch
 from torch import distributed
 
@@ -28,7 +30,21 @@ def add_up(tensors: list[torch.Tensor]) -> None:
     """Replace each tensor by its sum over all workers."""
     if count() == 1 or not tensors:
         return
-    flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+    flat = torch.cat([tensor.reshape(-1).double() for tensor in tensors])
+    if distributed.get_backend() == "nccl":
+        flat = flat.cuda()
     distributed.all_reduce(flat)
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
         tensor.copy_(total.view_as(tensor))
+
+
+@contextmanager
+def one_after_the_other():
+    """The first worker does what is inside the ``with`` block, and when it is done all others do."""
+    if count() > 1 and rank() > 0:
+        distributed.barrier()
+    try:
+        yield
+    finally:
+        if count() > 1 and rank() == 0:
+            distributed.barrier()

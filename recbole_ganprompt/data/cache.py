@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from recbole_ganprompt import workers
 from recbole_ganprompt.data.fingerprint import fingerprint
 
 
@@ -23,7 +24,11 @@ def cached_folder(cache_dir, kind: str, key: list, build: Callable[[Path], None]
         Writes the content into the empty folder it is given. The folder gets its final name only
         after ``build`` returned, so that an interrupted build is never taken for a finished one.
     """
-    cache_dir = Path(cache_dir)
+    with workers.one_after_the_other():  # the others find what the first one built
+        return _cached_folder(Path(cache_dir), kind, key, build)
+
+
+def _cached_folder(cache_dir: Path, kind: str, key: list, build) -> Path:
     folder = cache_dir / f"{kind}-{fingerprint(key)}"
     if folder.is_dir():
         return folder

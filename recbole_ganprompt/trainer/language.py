@@ -96,6 +96,7 @@ class LanguageTrainer(SequentialTrainer):
         with self.stages.stage("validation"):
             self.best_valid_result = self.evaluate(valid_data, load_best_model=False)
         if saved:
+            self.write_checkpoints = workers.rank() == 0
             self._save_checkpoint(0, verbose=verbose)
         if self.directory is not None:
             self.model.save_adapter(self.directory / "adapter")
