@@ -113,6 +113,7 @@ CHECKS: dict[str, Check] = {
     "token_budget": positive_integer,
     "prompt_layout": choice("auto", "shared", "flat", "separate"),
     "gradient_checkpointing": truth,
+    "llm_compile": truth,
     "num_workers": positive_integer,
     "ray_address": optional(text),
     "valid_users": positive_integer,

@@ -1,5 +1,7 @@
 """Which language model: ``builtin``, a folder, or an id on the Hugging Face hub."""
 
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -116,7 +118,34 @@ def load_llm(config, dataset, literals: list[str]):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
             enable({"use_reentrant": False})
+    if config["llm_compile"]:
+        compile_elementwise(model)
     return model, tokenizer
+
+
+def compile_elementwise(model) -> None:
+    """Fuse what is small and many in each layer (norms, activations, rotation) by ``torch.compile``.
+
+    In place; attention stays as it is, as its keys and values are shared between passes. Compiled for any
+    shape at its first use, which takes about a minute and a C++ compiler.
+
+    Raises
+    ------
+    UserError
+        If there is no C++ compiler.
+    """
+    if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise UserError("llm_compile needs a C++ compiler: install one, or set llm_compile=false.")
+    depth = model.config.get_text_config().num_hidden_layers
+    stacks = [part for part in model.base_model.children() if isinstance(part, torch.nn.ModuleList)]
+    for layer in next(stack for stack in stacks if len(stack) == depth):
+        for name, part in layer.named_children():
+            if "attn" not in name and "attention" not in name:
+                part.compile(dynamic=True)
+    family = sys.modules[type(model).__module__]
+    rotate = getattr(family, "apply_rotary_pos_emb", None)
+    if rotate is not None and not hasattr(rotate, "_torchdynamo_orig_callable"):
+        family.apply_rotary_pos_emb = torch.compile(rotate, dynamic=True)
 
 
 def quantization(config) -> BitsAndBytesConfig:
