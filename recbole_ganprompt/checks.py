@@ -114,6 +114,7 @@ CHECKS: dict[str, Check] = {
     "prompt_layout": choice("auto", "shared", "flat", "separate"),
     "gradient_checkpointing": truth,
     "llm_compile": truth,
+    "llm_sharding": truth,
     "num_workers": positive_integer,
     "ray_address": optional(text),
     "valid_users": positive_integer,

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from toy_dataset import toy_arguments, write_toy
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_ganprompt.cli import main
+from recbole_ganprompt.language.backbone import shard
 
 SMALL = [
     "--teacher_config={'epochs': 3, 'hidden_size': 16, 'inner_size': 32, 'train_batch_size': 16}",
@@ -44,6 +47,32 @@ def test_two_workers_give_what_one_gives(folder):
     assert np.std(scores["test_score"]) > 0.05  # it learnt something that could differ
     assert together["test"]["gauc"] == pytest.approx(alone["test"]["gauc"], abs=1e-3)
     assert len(list((folder / "two").glob("*.pth"))) == 1
+
+
+def test_a_sharded_model_gives_what_a_whole_one_gives(folder):
+    _, scores = result(folder, "whole")
+    _, sharded = result(folder, "sharded", "--num_workers=2", "--llm_sharding=true")
+    assert np.abs(scores["test_score"] - sharded["test_score"]).max() < 1e-3
+    assert main(["--model=CoLLM", *toy_arguments(folder), *SMALL, "--llm_sharding=true"]) == 2
+
+
+def _weights_held(rank, folder):
+    """One of two processes: how many of a layer's frozen weights it holds."""
+    address = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes)).requires_grad_(False)
+    layer = model.base_model.layers[0]
+    whole = sum(parameter.numel() for parameter in layer.parameters())
+    shard(model, torch.device("cpu"))
+    held = sum(parameter.to_local().numel() for parameter in layer.parameters())
+    (folder / f"held-{rank}").write_text(f"{held / whole}")
+    torch.distributed.destroy_process_group()
+
+
+def test_a_sharded_layer_is_halved_between_two_workers(tmp_path):
+    torch.multiprocessing.spawn(_weights_held, args=(tmp_path,), nprocs=2)
+    assert [float((tmp_path / f"held-{rank}").read_text()) for rank in (0, 1)] == [0.5, 0.5]
 
 
 def test_mistakes_of_a_cluster_get_one_sentence(folder, capsys):

@@ -8,6 +8,7 @@ import torch
 from recbole_ganprompt import workers
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.answer import answer_logits
+from recbole_ganprompt.language.backbone import shard
 from recbole_ganprompt.language.layout import Batch, collate, separate_prompts
 from recbole_ganprompt.language.packing import Branch, Row, batches_by_tokens, pack_row
 from recbole_ganprompt.language.reading import ReadingCache, read_answers, read_trunks, recomputes
@@ -64,6 +65,15 @@ class Reader:
         if self._layout == "shared" and self.llm.training and recomputes(self.llm):
             return "flat"
         return self._layout
+
+    def shard(self, device: torch.device) -> None:
+        """Spread the model's frozen weights over the workers.
+
+        From then on the layout is ``flat``: a sharded layer must run to its end.
+        """
+        if self.layout == "shared":
+            self._layout = "flat"
+        shard(self.llm, device)
 
     @property
     def _vocabulary(self) -> tuple[int, torch.device]:

@@ -134,9 +134,8 @@ def last_layer_at(decoder, last: int, answers: torch.Tensor):
     answers : int64 [answers, 2]
         Row and column of each, rows ascending.
     """
-    layer = next(
-        part[-1] for part in decoder.children() if isinstance(part, nn.ModuleList) and len(part) == last + 1
-    )
+    stacks = [part for part in decoder.children() if isinstance(part, nn.ModuleList)]
+    layer = next(stack[-1] for stack in stacks if len(stack) == last + 1)
     whole, signature = layer.forward, inspect.signature(layer.forward)
     if "past_key_values" not in signature.parameters:
         yield

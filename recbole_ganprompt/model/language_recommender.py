@@ -126,8 +126,10 @@ class LanguageRecommender(SequentialRecommender):
             )
 
     def _apply(self, fn, recurse=True):
-        # What a device map or quantization has put in its place stays there.
-        if not (self.config["llm_device_map"] or self.config["llm_quantization"]):
+        # What a device map or quantization has put in its place stays there; what will be sharded must never
+        # be whole on a device.
+        keys = ("llm_device_map", "llm_quantization", "llm_sharding")
+        if not any(self.config[key] for key in keys):
             return super()._apply(fn, recurse)
         llm = self._modules.pop("llm")
         try:

@@ -18,6 +18,7 @@ from recbole_ganprompt import recommender, workers
 from recbole_ganprompt.collaborative import training_negatives
 from recbole_ganprompt.data.batches import Positions, TextVariants, training_rows
 from recbole_ganprompt.data.sequences import histories_before
+from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.language.layout import collate
@@ -65,6 +66,13 @@ class LanguageTrainer(SequentialTrainer):
     def __init__(self, config, model):
         super().__init__(config, model)
         self.curves: dict[str, list] = {}
+        if config["llm_sharding"]:
+            if workers.count() == 1 or config["llm_tuning"] == "full":
+                raise UserError(
+                    "llm_sharding spreads a frozen LLM's weights over several workers: set num_workers and "
+                    "llm_tuning=lora, or llm_sharding=false."
+                )
+            model.reader.shard(self.device)
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """As the base class; the teacher's own metrics on the same candidates go to ``findings``."""
