@@ -23,7 +23,6 @@ alone. Peak memory is that of a process of its own for each side.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,111 +39,126 @@ from recbole_ganprompt.language.layout import collate, separate_prompts
 from recbole_ganprompt.language.packing import Branch, batches_by_tokens, pack_row
 from recbole_ganprompt.language.reader import Question, Reader
 from recbole_ganprompt.model.tallrec import TALLRec
+from recbole_ganprompt.trainer.stages import Stages
 from recbole_ganprompt.trainer.tallrec import TALLRecTrainer
 
 SIDES = ("shared", "separate", "published")
 PUBLISHED_BATCH = 32
 
 
-class Workload:
-    """The prompts that all sides read, and each side's way to read them."""
+class Sides:
+    """Each side's way to read the same prompts.
 
-    def __init__(self, options):
-        self.work = tempfile.TemporaryDirectory()
-        config = build_config(
-            "TALLRec",
-            "Amazon_Beauty",
-            config_dict={
-                "data_path": options.data_path,
-                "checkpoint_dir": self.work.name,
-                "prompt": "recommendation",
-                "prompt_history": 10,
-                "title_tokens": 20,
-                "show_progress": False,
-                "state": "ERROR",
-                "gpu_id": "",
-                "builtin_llm": {"max_tokens": 1},  # random weights cost what trained ones do
-            },
-        )
-        train, _, test = data_preparation(config, create_dataset(config))
-        torch.manual_seed(0)
-        self.model = TALLRec(config, train._dataset)
-        self.model.stage = "text"
-        self.llm, self.budget = self.model.llm, config["token_budget"]
-        self.prompt = self.model.prompt_of("text")
-        table, generator = self.model.title_table, np.random.default_rng(0)
+    Parameters
+    ----------
+    llm : transformers causal language model
+    answers : (yes, no)
+    prompt : PromptTokens
+    questions : list of Question
+        To score, ten candidates each.
+    training : list of Row
+        To train on; candidate 0 of a position is its positive.
+    budget : int
+        Tokens at once.
+    """
 
-        evaluation = test._dataset.evaluation_set("test")
-        chosen = generator.choice(len(evaluation), options.users, replace=False)
-        self.questions = []
-        for user in chosen:
-            length = evaluation.lengths[user]
-            history = evaluation.histories[user][max(0, length - 10) : length]
-            titles = [table[item] for item in evaluation.candidates[user]]
-            self.questions.append(Question([table[item] for item in history], titles))
-        self.rows = [pack_row(self.prompt, one.history, [_branch(one)]) for one in self.questions]
-        self.pairs = [prompt for row in self.rows for prompt in separate_prompts(row)]
-
-        trainer = TALLRecTrainer(config, self.model)
-        positions = trainer.text_positions(train._dataset, [], generator)
-        users = generator.choice(np.unique(positions.users), options.training_users, replace=False)
-        positions = positions[np.flatnonzero(np.isin(positions.users, users))]
-        texts = TextVariants([table], 0.0)
-        self.training = trainer.rows(train._dataset, positions, "text", texts, generator)
-        self.training_pairs = [prompt for row in self.training for prompt in separate_prompts(row)]
+    def __init__(self, llm, answers, prompt, questions, training, budget):
+        self.llm, self.answers, self.prompt, self.budget = llm, answers, prompt, budget
+        self.device = llm.get_input_embeddings().weight.device
+        self.questions, self.training = questions, training
+        self.rows = [pack_row(prompt, one.history, [_branch(one)]) for one in questions]
+        self.pairs = [one for row in self.rows for one in separate_prompts(row)]
+        self.training_pairs = [one for row in training for one in separate_prompts(row)]
 
     def score(self, side: str) -> np.ndarray:
         """[users, 10] scores."""
         if side == "published":
-            logits = [
-                self._published(self.pairs[start : start + PUBLISHED_BATCH])
-                for start in self._starts(self.pairs)
-            ]
-            return torch.cat(logits).view(len(self.questions), -1).numpy()
-        reader = Reader(self.llm, self.model.answers, self.budget, side)
-        return reader.score(self.prompt, self.questions).numpy()
+            scores = torch.cat([self._published(part) for part in _parts(self.pairs)])
+            return scores.view(len(self.questions), -1).cpu().numpy()
+        return (
+            Reader(self.llm, self.answers, self.budget, side).score(self.prompt, self.questions).cpu().numpy()
+        )
 
     def train(self, side: str) -> torch.Tensor:
         """The gradients of all training rows, flat."""
         self.llm.zero_grad(set_to_none=True)
         if side == "published":
-            for start in self._starts(self.training_pairs):
-                self._published_loss(self.training_pairs[start : start + PUBLISHED_BATCH]).backward()
+            for part in _parts(self.training_pairs):
+                self._published_loss(part).backward()
         else:
-            reader = Reader(self.llm, self.model.answers, self.budget, side)
+            reader = Reader(self.llm, self.answers, self.budget, side)
             for part in batches_by_tokens([reader.tokens(row) for row in self.training], self.budget):
-                batch = collate([self.training[index] for index in part], layout=side)
-                labels = torch.tensor([float(candidate == 0) for _, candidate in batch.references])
+                batch = collate([self.training[index] for index in part], self.device, reader.layout)
+                labels = [float(candidate == 0) for _, candidate in batch.references]
+                labels = torch.tensor(labels, device=self.device)
                 binary_cross_entropy_with_logits(reader.logits(batch), labels, reduction="sum").backward()
-        return torch.cat([p.grad.flatten() for p in self.llm.parameters()])
+        return torch.cat([p.grad.flatten() for p in self.llm.parameters() if p.grad is not None])
 
-    @staticmethod
-    def _starts(pairs):
-        return range(0, len(pairs), PUBLISHED_BATCH)
-
-    @staticmethod
-    def _padded(pairs):
+    def _padded(self, pairs):
         width = max(map(len, pairs))
         ids, mask = torch.zeros(2, len(pairs), width, dtype=torch.int64)
         for index, pair in enumerate(pairs):  # on the left, as generation wants it
             ids[index, width - len(pair) :] = torch.tensor(pair.ids)
             mask[index, width - len(pair) :] = 1
-        return ids, mask, (mask.cumsum(1) - 1).clamp_min(0)
+        return ids.to(self.device), mask.to(self.device), (mask.cumsum(1) - 1).clamp_min(0).to(self.device)
 
     @torch.no_grad()
     def _published(self, pairs):
         ids, mask, positions = self._padded(pairs)
-        last = self.llm(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
-        yes, no = self.model.answers
+        last = self.llm(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1].float()
+        yes, no = self.answers
         return last[:, yes] - last[:, no]
 
     def _published_loss(self, pairs):
         ids, mask, positions = self._padded(pairs)
         logits = self.llm(input_ids=ids, attention_mask=mask, position_ids=positions).logits
-        yes, no = self.model.answers
+        yes, no = self.answers
         targets = torch.full(ids.shape, -100)
         targets[:, -1] = torch.tensor([yes if pair.references[0][1] == 0 else no for pair in pairs])
-        return cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        return cross_entropy(logits.flatten(0, 1).float(), targets.flatten().to(self.device), reduction="sum")
+
+
+def _parts(pairs):
+    return [pairs[start : start + PUBLISHED_BATCH] for start in range(0, len(pairs), PUBLISHED_BATCH)]
+
+
+def beauty(options) -> Sides:
+    """Users of Amazon_Beauty, their frozen test candidates, and some users' training positions."""
+    work = tempfile.TemporaryDirectory()
+    config = build_config(
+        "TALLRec",
+        "Amazon_Beauty",
+        config_dict={
+            "data_path": options.data_path,
+            "checkpoint_dir": work.name,
+            "prompt": "recommendation",
+            "prompt_history": 10,
+            "title_tokens": 20,
+            "show_progress": False,
+            "state": "ERROR",
+            "gpu_id": "",
+            "builtin_llm": {"max_tokens": 1},  # random weights cost what trained ones do
+        },
+    )
+    train, _, test = data_preparation(config, create_dataset(config))
+    torch.manual_seed(0)
+    model = TALLRec(config, train._dataset)
+    prompt, table, generator = model.prompt_of("text"), model.title_table, np.random.default_rng(0)
+
+    evaluation, questions = test._dataset.evaluation_set("test"), []
+    for user in generator.choice(len(evaluation), options.users, replace=False):
+        length = evaluation.lengths[user]
+        history = evaluation.histories[user][max(0, length - 10) : length]
+        titles = [table[item] for item in evaluation.candidates[user]]
+        questions.append(Question([table[item] for item in history], titles))
+
+    trainer = TALLRecTrainer(config, model)
+    positions = trainer.text_positions(train._dataset, [], generator)
+    users = generator.choice(np.unique(positions.users), options.training_users, replace=False)
+    positions = positions[np.flatnonzero(np.isin(positions.users, users))]
+    training = trainer.rows(train._dataset, positions, "text", TextVariants([table], 0.0), generator)
+    work.cleanup()
+    return Sides(model.llm, model.answers, prompt, questions, training, config["token_budget"])
 
 
 def _branch(question: Question) -> Branch:
@@ -154,13 +168,62 @@ def _branch(question: Question) -> Branch:
     )
 
 
-def peak_mb() -> float:
-    """Peak resident set of this process, 10^6 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+def compare(sides: Sides, repeats: int) -> dict:
+    """Time all sides in turns: seconds, tokens, ratios and differences."""
+    parts = {"scoring": sides.score, "training": sides.train}
+    seconds = {part: dict.fromkeys(SIDES, np.inf) for part in parts}
+    outputs = {}
+    for _ in range(repeats):
+        for part, function in parts.items():
+            for side in SIDES:
+                started = perf_counter()
+                outputs[part, side] = function(side)
+                if sides.device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds[part][side] = min(seconds[part][side], perf_counter() - started)
+    tokens = {
+        "scoring": {"shared": sum(map(len, sides.rows)), "separate": sum(map(len, sides.pairs))},
+        "training": {
+            "shared": sum(map(len, sides.training)),
+            "separate": sum(map(len, sides.training_pairs)),
+        },
+    }
+    ratio = {part: {side: seconds[part][side] / seconds[part]["shared"] for side in SIDES} for part in parts}
+    gradients = {side: outputs["training", side].float() for side in SIDES}
+    apart = [np.abs(outputs["scoring", side] - outputs["scoring", "shared"]).max() for side in SIDES]
+    limit = tokens["scoring"]["separate"] / tokens["scoring"]["shared"]
+    return {
+        "scored_pairs": len(sides.pairs),
+        "training_samples": len(sides.training_pairs),
+        "seconds": seconds,
+        "tokens": tokens,
+        "tokens_per_second": {
+            part: {side: count / seconds[part][side] for side, count in tokens[part].items()}
+            for part in parts
+        },
+        "scoring_speedup": ratio["scoring"]["separate"],
+        "training_speedup": ratio["training"]["separate"],
+        "published_way_speedup": ratio["scoring"]["published"],
+        "published_way_training_speedup": ratio["training"]["published"],
+        "token_limit": limit,
+        "share_of_token_limit": ratio["scoring"]["separate"] / limit,
+        "max_abs_difference": float(max(apart)),
+        "max_relative_gradient_difference": (
+            (gradients["separate"] - gradients["shared"]).abs().max() / gradients["separate"].abs().max()
+        ).item(),
+    }
+
+
+def print_table(result: dict) -> None:
+    """The ratios as lines of text."""
+    for part, seconds in result["seconds"].items():
+        for side in SIDES:
+            ratio, memory = seconds[side] / seconds["shared"], result["peak_memory_mb"][part][side]
+            print(f"{part:9s} {side:10s} {seconds[side]:8.2f} s {ratio:6.2f} x shared {memory:8.0f} MB")
 
 
 def memory_of(side: str, part: str, arguments: list[str]) -> float:
-    """Peak memory of one side in a process of its own."""
+    """Peak resident memory while one side works, 10^6 bytes, in a process of its own."""
     command = [sys.executable, __file__, *arguments, f"--only={side}:{part}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
@@ -175,62 +238,25 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object in the last line")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    work = Workload(options)
-    parts = {"scoring": work.score, "training": work.train}
+    sides = beauty(options)
     if options.only:
         side, part = options.only.split(":")
-        parts[part](side)
-        print(peak_mb())
+        stages = Stages()
+        with stages.stage(part):
+            {"scoring": sides.score, "training": sides.train}[part](side)
+        print(stages.records[part]["peak_memory_mb"])
         return
-
-    seconds = {part: dict.fromkeys(SIDES, np.inf) for part in parts}
-    outputs = {}
-    for _ in range(options.repeats):
-        for part, function in parts.items():
-            for side in SIDES:
-                started = perf_counter()
-                outputs[part, side] = function(side)
-                seconds[part][side] = min(seconds[part][side], perf_counter() - started)
-
-    tokens = {"shared": sum(map(len, work.rows)), "separate": sum(map(len, work.pairs))}
-    training_tokens = {"shared": sum(map(len, work.training)), "separate": sum(map(len, work.training_pairs))}
-    speed = {part: {side: seconds[part][side] / seconds[part]["shared"] for side in SIDES} for part in parts}
-    gradients = {side: outputs["training", side] for side in SIDES}
-    largest = gradients["separate"].abs().max().item()
     result = {
         "command": " ".join(["python", "benchmarks/shared_history.py", *sys.argv[1:]]),
         "threads": torch.get_num_threads(),
-        "scored_pairs": len(work.pairs),
-        "training_samples": len(work.training_pairs),
-        "seconds": seconds,
-        "tokens": {"scoring": tokens, "training": training_tokens},
-        "tokens_per_second": {
-            "scoring": {side: tokens[side] / seconds["scoring"][side] for side in tokens},
-            "training": {side: training_tokens[side] / seconds["training"][side] for side in tokens},
-        },
+        **compare(sides, options.repeats),
         "peak_memory_mb": {
-            part: {side: memory_of(side, part, sys.argv[1:]) for side in SIDES} for part in parts
+            part: {side: memory_of(side, part, sys.argv[1:]) for side in SIDES}
+            for part in ("scoring", "training")
         },
-        "scoring_speedup": speed["scoring"]["separate"],
-        "training_speedup": speed["training"]["separate"],
-        "published_way_speedup": speed["scoring"]["published"],
-        "published_way_training_speedup": speed["training"]["published"],
-        "token_limit": tokens["separate"] / tokens["shared"],
-        "share_of_token_limit": speed["scoring"]["separate"] * tokens["shared"] / tokens["separate"],
-        "max_abs_difference": max(
-            float(np.abs(outputs["scoring", side] - outputs["scoring", "shared"]).max()) for side in SIDES
-        ),
-        "max_gradient_difference": max(
-            (gradients[side] - gradients["shared"]).abs().max().item() / largest for side in SIDES[:2]
-        ),
     }
     if not options.json:
-        for part in parts:
-            for side in SIDES:
-                print(
-                    f"{part:9s} {side:10s} {seconds[part][side]:8.2f} s {speed[part][side]:6.2f} x shared "
-                    f"{result['peak_memory_mb'][part][side]:8.0f} MB"
-                )
+        print_table(result)
     print(json.dumps(result))
 
 
