@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from recbole.data import create_dataset, data_preparation
+from safetensors.torch import load_file
 from toy_dataset import toy_arguments, write_toy
 from transformers import (
     AutoModelForCausalLM,
@@ -26,6 +27,7 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import run
 from recbole_ganprompt.language.answer import answer_ids
 from recbole_ganprompt.model.collm import CoLLM
+from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.model.tallrec import TALLRec
 
 SMALL = [
@@ -98,14 +100,20 @@ def test_every_method_runs_on_hub_folders(toy_folder, folders, model, llm):
 
     # Another run can start from it: its first state is the saved one.
     again = [*arguments(toy_folder, folders, llm), f"--adapter={adapter}"]
-    if model == "TALLRec":
-        config = build_config(model, arguments=again)
-        train, _, _ = data_preparation(config, create_dataset(config))
-        started = dict(TALLRec(config, train._dataset).llm.named_parameters())
-        for name, value in adapted.named_parameters():
-            if "lora_" in name:
-                assert torch.equal(started[name.removeprefix("base_model.model.")], value)
-                assert started[name.removeprefix("base_model.model.")].requires_grad
+    started = build(model_class(model), again)[0]
+    weights = dict(started.llm.named_parameters())
+    for name, value in adapted.named_parameters():
+        if "lora_" in name:
+            assert torch.equal(weights[name.removeprefix("base_model.model.")], value)
+            assert weights[name.removeprefix("base_model.model.")].requires_grad
+    if model != "TALLRec":
+        for name, value in load_file(adapter / "mapping.safetensors").items():
+            assert torch.equal(started.mapping.state_dict()[name], value)
+        other = [one for one in again if "teacher_config" not in one] + [
+            "--teacher_config={'hidden_size': 8}"
+        ]
+        with pytest.raises(UserError, match="another teacher"):
+            build(model_class(model), other)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bert"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from safetensors.torch import load_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -144,6 +145,27 @@ class MappingMLP(nn.Module):
         """Take centre and scale from the teacher's item vectors, float [items, vector_size]."""
         self.mean.copy_(item_vectors.mean(dim=0))
         self.scale.copy_((item_vectors - self.mean).square().mean().sqrt().clamp_min(1e-6))
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of ``mapping.safetensors`` in an adapter's folder, where there are any.
+
+        Raises
+        ------
+        UserError
+            If they belong to a teacher, or a language model, of other sizes.
+        """
+        path = folder / "mapping.safetensors"
+        if not path.is_file():
+            return
+        weights, own = load_file(path), self.state_dict()
+        if {name: value.shape for name, value in weights.items()} != {
+            name: value.shape for name, value in own.items()
+        }:
+            raise UserError(
+                f"{path} maps vectors of another teacher or into another llm: give the ones that it was "
+                "trained with, or delete the file to start the mapping anew."
+            )
+        self.load_state_dict(weights)
 
     def map_users(self, vectors: torch.Tensor) -> torch.Tensor:
         """e_u, float [n, vector_size], to soft tokens, float [n, hidden_size]."""

@@ -1,6 +1,7 @@
 """What all language-model recommenders share: a prompt, an LLM that answers it, a teacher's help."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -106,6 +107,8 @@ class LanguageRecommender(SequentialRecommender):
                 float(embeddings.detach().float().square().mean().sqrt()),
                 self.uses_opinions,
             )
+            if config["adapter"]:
+                self.mapping.start_from(Path(config["adapter"]).expanduser())
         self.register_buffer("stage_index", torch.zeros((), dtype=torch.int64))
         self.register_buffer("guidance_thresholds", torch.zeros(max(len(words) - 1, 0)))
 
