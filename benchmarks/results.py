@@ -1,9 +1,11 @@
 """The tables of docs/results.md from finished runs.
 
     python benchmarks/results.py saved/runs/GANPrompt-Amazon_Beauty-*
+    python benchmarks/results.py --means saved/runs/*
 
 Prints one Markdown row for each run, mean and standard deviation over the seeds of runs whose
-configurations differ in the seed alone, and what each stage of a GANPrompt run did.
+configurations differ in the seed alone, and what each stage of a GANPrompt run did. With ``--means``: one row
+for each dataset and model, over its seeds; of several runs with one seed the last one named counts.
 """
 
 import json
@@ -91,7 +93,32 @@ def stage_table(folders) -> None:
         print("| " + " | ".join(map(str, cells)) + " |")
 
 
+def means_table(folders) -> None:
+    """Print one row for each dataset and model: mean ± standard deviation (n - 1) over its seeds."""
+    runs: dict[tuple, dict] = {}
+    for folder in map(Path, folders):
+        if (folder / "result.json").is_file():  # others are unfinished
+            record = json.loads((folder / "result.json").read_text())
+            core = record["config"]["user_inter_num_interval"]
+            key = record["dataset"], core, record["candidates"][:8], record["model"]
+            runs.setdefault(key, {})[record["seed"]] = record
+    print("| dataset | model | seeds | " + " | ".join(SHOWN) + " | minutes | peak MB | candidates |")
+    print("|---" * (len(SHOWN) + 6) + "|")
+    for (dataset, core, candidates, model), seeds in sorted(runs.items()):
+        table = np.array([[record["test"][metric] for metric in SHOWN] for record in seeds.values()])
+        cells = [f"{value:.4f}" for value in table.mean(axis=0)]
+        if len(table) > 1:
+            cells = [f"{cell} ± {s:.4f}" for cell, s in zip(cells, table.std(axis=0, ddof=1))]
+        minutes = max(record["seconds"] for record in seeds.values()) / 60
+        memory = max(record["peak_memory_mb"] for record in seeds.values())
+        names = [f"{dataset} {core}", model, ", ".join(map(str, sorted(seeds)))]
+        print("| " + " | ".join([*names, *cells, f"{minutes:.1f}", f"{memory:.0f}", candidates]) + " |")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
-    print()
-    stage_table(sys.argv[1:])
+    if "--means" in sys.argv:
+        means_table([one for one in sys.argv[1:] if one != "--means"])
+    else:
+        main(sys.argv[1:])
+        print()
+        stage_table(sys.argv[1:])
