@@ -137,7 +137,8 @@ class Reader:
                 try:
                     self._score_batch(scores, prompt, questions, batch, sizes, soft_vectors, soft_guidance)
                 except torch.OutOfMemoryError as error:
-                    self.spend_less(error, min(sum(sizes[index]) for index in batch))
+                    single = [sizes[index][0] + sizes[index][1] // scores.shape[1] for index in batch]
+                    self.spend_less(error, min(single))
                     waiting.append([index for part in batches[number:] for index in part])
                     break
         workers.add_up([scores])

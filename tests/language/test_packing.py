@@ -253,6 +253,13 @@ def test_running_out_of_memory_halves_the_budget_and_loses_nothing(tokenizer, mo
     monkeypatch.setattr(reader, "logits", short_of_memory)
     assert torch.allclose(reader.score(prompt, questions), expected, atol=1e-5)
     assert reader.token_budget < 1000 and "Memory ran out" in caplog.text
+    titles = [table[1 + n % 5] for n in range(200)]  # one user's list, longer than what fits
+    reader.token_budget = 4000
+    assert torch.allclose(
+        reader.score(prompt, [Question([table[1]], titles)]),
+        Reader(model, answers, 4000).score(prompt, [Question([table[1]], titles)]),
+        atol=1e-5,
+    )
     limit = 10
     with pytest.raises(UserError, match="row_tokens"):
         reader.score(prompt, questions)
