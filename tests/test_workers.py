@@ -39,6 +39,7 @@ def result(folder, saved, *more):
     return json.loads((run / "result.json").read_text()), load_file(run / "ranks.safetensors")
 
 
+@pytest.mark.smoke
 def test_two_workers_give_what_one_gives(folder):
     alone, scores = result(folder, "one")
     together, shared_scores = result(folder, "two", "--num_workers=2")

@@ -1,11 +1,15 @@
 """Several workers on one machine or on a Ray cluster: the only file that knows Ray."""
 
+import json
 import os
 import re
+import shutil
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
+from recbole_ganprompt import workers
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 
@@ -40,13 +44,16 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
     from ray.exceptions import RayError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    driver, quiet = {}, {}
     try:
         from ray.train import RunConfig, ScalingConfig
-    except ImportError:  # Ray before 2.7
+    except ImportError:  # Ray before 2.7, where the trainer itself would take a processor from the workers
         from ray.air.config import RunConfig, ScalingConfig
 
+        driver, quiet = {"trainer_resources": {"CPU": 0}}, {"verbose": 0}
+
     use_gpu = config["device"].type == "cuda"
-    workers, threads = config["num_workers"], _threads(config)
+    count, threads = config["num_workers"], _threads(config)
     started = not ray.is_initialized()
     if started:
         # Workers import this package from where the caller has it.
@@ -58,42 +65,54 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
                 log_to_driver=True,
                 include_dashboard=False,
                 runtime_env={"env_vars": {**environment, "OMP_NUM_THREADS": str(threads)}},
-                **({} if config[_ADDRESS] else {"num_cpus": max(workers * threads, os.cpu_count() or 1)}),
+                # One more for the trainer itself, which some versions of Ray count.
+                **({} if config[_ADDRESS] else {"num_cpus": count * threads + 1}),
             )
         except (OSError, RayError, ValueError) as error:
             raise UserError(
                 f"No Ray cluster answers at ray_address={config[_ADDRESS]}: start one with 'ray start "
                 "--head', or leave ray_address out to use this machine."
             ) from error
+    meeting = None
     try:
         have = ray.cluster_resources()
         for name, each in (("CPU", threads), ("GPU", int(use_gpu))):
-            if workers * each > have.get(name, 0):
+            if count * each > have.get(name, 0):
                 raise UserError(
-                    f"num_workers={workers} need {workers * each} {name}s and there are "
+                    f"num_workers={count} need {count * each} {name}s and there are "
                     f"{have.get(name, 0):g}: lower num_workers."
                 )
         folder = Path(config["checkpoint_dir"]).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        meeting = Path(tempfile.mkdtemp(prefix=".workers-", dir=folder))
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"arguments": arguments, "files": files, "checkpoint_dir": str(folder)},
+            train_loop_config={
+                "arguments": arguments,
+                "files": files,
+                "checkpoint_dir": str(folder),
+                "meeting": str(meeting),
+            },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=24 * 3600),
             scaling_config=ScalingConfig(
-                num_workers=workers,
+                num_workers=count,
                 use_gpu=use_gpu,
-                trainer_resources={"CPU": 0},
+                **driver,
                 resources_per_worker={"CPU": threads, "GPU": int(use_gpu)},
             ),
-            run_config=RunConfig(name="workers", storage_path=str(folder / "ray"), verbose=0),
+            run_config=RunConfig(name="workers", storage_path=str(meeting), **quiet),
         )
         result = trainer.fit()
         if result.error is not None:
             raise result.error
-        outcome = result.metrics
-        if "mistake" in outcome:
-            raise UserError(outcome["mistake"])
-        return outcome["record"]
+        # Not Ray's reports: what they carry differs between its versions.
+        mistake, record = meeting / "mistake.txt", meeting / "record.json"
+        if mistake.is_file():
+            raise UserError(mistake.read_text(encoding="utf-8"))
+        return json.loads(record.read_text(encoding="utf-8"))
     finally:
+        if meeting is not None:
+            shutil.rmtree(meeting, ignore_errors=True)
         if started:
             ray.shutdown()
 
@@ -112,18 +131,15 @@ def _threads(config) -> int:
 
 def _work(settings: dict) -> None:
     """What each worker does: the whole run, of which the language model's passes are shared."""
-    from ray import train
+    from recbole_ganprompt.experiment import run, write_text
 
-    from recbole_ganprompt.experiment import run
-
-    report = getattr(train, "report", None)
-    if report is None:  # Ray before 2.7
-        from ray.air.session import report
+    meeting = Path(settings["meeting"])
+    arguments = [one for one in settings["arguments"] if not one.startswith("--checkpoint_dir=")]
+    arguments.append(f"--checkpoint_dir={settings['checkpoint_dir']}")
     try:
-        arguments = [one for one in settings["arguments"] if not one.startswith("--checkpoint_dir=")]
-        arguments.append(f"--checkpoint_dir={settings['checkpoint_dir']}")
-        config = build_config(config_file_list=settings["files"], arguments=arguments)
-        outcome = {"record": run(config).record}
+        record = run(build_config(config_file_list=settings["files"], arguments=arguments)).record
     except UserError as error:
-        outcome = {"mistake": str(error)}
-    report(outcome)
+        write_text(meeting / "mistake.txt", str(error))
+        return
+    if workers.rank() == 0:
+        write_text(meeting / "record.json", json.dumps(record))
