@@ -34,15 +34,18 @@ def folder(tmp_path_factory):
 
 def result(folder, saved, *more):
     given = [one for one in toy_arguments(folder) if "checkpoint_dir" not in one]
+    if any(one.startswith("--data_path") for one in more):
+        given = [one for one in given if "data_path" not in one]
     assert main(["--model=CoLLM", *given, *SMALL, f"--checkpoint_dir={folder / saved}", *more]) == 0
     (run,) = (folder / saved / "runs").iterdir()
     return json.loads((run / "result.json").read_text()), load_file(run / "ranks.safetensors")
 
 
 @pytest.mark.smoke
-def test_two_workers_give_what_one_gives(folder):
+def test_two_workers_give_what_one_gives(folder, monkeypatch):
     alone, scores = result(folder, "one")
-    together, shared_scores = result(folder, "two", "--num_workers=2")
+    monkeypatch.chdir(folder)  # relative paths are the caller's, wherever Ray starts a worker
+    together, shared_scores = result(folder, "two", "--num_workers=2", "--data_path=data")
     assert together["config"]["num_workers"] == 2
     assert np.abs(scores["test_score"] - shared_scores["test_score"]).max() < 1e-3
     assert np.std(scores["test_score"]) > 0.05  # it learnt something that could differ

@@ -92,6 +92,7 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
                 "files": files,
                 "checkpoint_dir": str(folder),
                 "meeting": str(meeting),
+                "directory": os.getcwd(),
             },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=24 * 3600),
             scaling_config=ScalingConfig(
@@ -134,6 +135,7 @@ def _work(settings: dict) -> None:
     from recbole_ganprompt.experiment import run, write_text
 
     meeting = Path(settings["meeting"])
+    os.chdir(settings["directory"])  # Ray starts workers in a folder of its own; paths are the caller's
     arguments = [one for one in settings["arguments"] if not one.startswith("--checkpoint_dir=")]
     arguments.append(f"--checkpoint_dir={settings['checkpoint_dir']}")
     try:
