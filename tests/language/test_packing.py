@@ -1,5 +1,8 @@
 """Packed rows give the scores of separate prompts."""
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from transformers import (
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language import reader as reader_module
 from recbole_ganprompt.language.answer import answer_ids
+from recbole_ganprompt.language.backbone import compile_elementwise
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
 from recbole_ganprompt.language.layout import collate, separate_prompts
 from recbole_ganprompt.language.packing import Branch, batches_by_tokens, pack_row
@@ -263,6 +267,26 @@ def test_running_out_of_memory_halves_the_budget_and_loses_nothing(tokenizer, mo
     limit = 10
     with pytest.raises(UserError, match="row_tokens"):
         reader.score(prompt, questions)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_compiled_layers_give_the_same_gradients(tokenizer, monkeypatch):
+    prompt, table, answers, _ = setting(tokenizer, "history first")
+    prompt = PromptTokens(tokenizer, load_template("recommendation", ("UserHistory", "TargetTitle")))
+    model = random_model("llama", len(tokenizer))
+    family = sys.modules[type(model).__module__]
+    monkeypatch.setattr(family, "apply_rotary_pos_emb", family.apply_rotary_pos_emb)  # put back at the end
+    row = pack_row(prompt, [table[i] for i in (1, 2, 3)], [branch(table, n, [4, 5]) for n in (1, 3)])
+
+    def gradients():
+        loss = (Reader(model, answers, 6000, "shared").logits(collate([row])) * torch.arange(4)).sum()
+        return torch.autograd.grad(loss, list(model.base_model.parameters()))
+
+    plain = gradients()
+    compile_elementwise(model)
+    assert family.apply_rotary_pos_emb._torchdynamo_orig_callable
+    for ours, expected in zip(gradients(), plain):
+        assert torch.allclose(ours, expected, atol=1e-4 * expected.abs().max().item())
 
 
 def test_batches_hold_every_row_once_and_keep_the_budget():
