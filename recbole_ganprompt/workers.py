@@ -38,6 +38,24 @@ def add_up(tensors: list[torch.Tensor]) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
+def add_up_gradients(parameters) -> None:
+    """Sum the gradients over all workers; one that a worker hasn't got counts as zero there.
+
+    A worker whose share of a batch was empty has none at all, and a parameter that no worker used keeps none,
+    as it would with one worker.
+    """
+    if count() == 1:
+        return
+    used = torch.tensor([float(parameter.grad is not None) for parameter in parameters])
+    add_up([used])
+    gradients = []
+    for parameter, anywhere in zip(parameters, used.tolist()):
+        if anywhere:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradients.append(parameter.grad)
+    add_up(gradients)
+
+
 @contextmanager
 def one_after_the_other():
     """The first worker does what is inside the ``with`` block, and when it is done all others do."""

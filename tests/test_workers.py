@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from toy_dataset import toy_arguments, write_toy
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from recbole_ganprompt import workers
 from recbole_ganprompt.cli import main
 from recbole_ganprompt.language.backbone import shard
 
@@ -72,6 +73,23 @@ def _weights_held(rank, folder):
     held = sum(parameter.to_local().numel() for parameter in layer.parameters())
     (folder / f"held-{rank}").write_text(f"{held / whole}")
     torch.distributed.destroy_process_group()
+
+
+def _gradients_added(rank, folder):
+    """One of two processes, of which the second had nothing to do in this step."""
+    address = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    used, unused = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(3))
+    if rank == 0:
+        used.grad = torch.ones(2)
+    workers.add_up_gradients([used, unused])
+    (folder / f"sum-{rank}").write_text(f"{used.grad.tolist()} {unused.grad}")
+    torch.distributed.destroy_process_group()
+
+
+def test_a_worker_without_work_still_takes_part(tmp_path):
+    torch.multiprocessing.spawn(_gradients_added, args=(tmp_path,), nprocs=2)
+    assert [(tmp_path / f"sum-{rank}").read_text() for rank in (0, 1)] == ["[1.0, 1.0] None"] * 2
 
 
 def test_a_sharded_layer_is_halved_between_two_workers(tmp_path):

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from recbole_ganprompt import workers
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.builtin import Corpus, builtin_llm
+from recbole_ganprompt.language.reading import decoder_layers
 
 
 def dtype_of(config) -> torch.dtype:
@@ -125,13 +126,6 @@ def load_llm(config, dataset, literals: list[str]):
     return model, tokenizer
 
 
-def decoder_layers(model) -> torch.nn.ModuleList:
-    """The stack of a language model's layers, whatever its family calls it."""
-    depth = model.config.get_text_config().num_hidden_layers
-    stacks = [part for part in model.base_model.children() if isinstance(part, torch.nn.ModuleList)]
-    return next(stack for stack in stacks if len(stack) == depth)
-
-
 def shard(model, device: torch.device) -> None:
     """Spread the frozen weights of the layers over all workers (FSDP); a layer is gathered for its turn.
 
@@ -147,13 +141,13 @@ def shard(model, device: torch.device) -> None:
     except ImportError as error:
         raise UserError("llm_sharding needs PyTorch 2.7 or later: update torch.") from error
     mesh = init_device_mesh(device.type, (workers.count(),))
-    for layer in decoder_layers(model):
+    for layer in decoder_layers(model.base_model):
         trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
         for parameter in trained:
             parameter.data = parameter.data.to(device)
         fully_shard(layer, mesh=mesh, ignored_params=trained)
     for part in [*model.children(), *model.base_model.children()]:
-        if part not in (model.base_model, decoder_layers(model)):
+        if part not in (model.base_model, decoder_layers(model.base_model)):
             part.to(device)
 
 
@@ -170,7 +164,7 @@ def compile_elementwise(model) -> None:
     """
     if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         raise UserError("llm_compile needs a C++ compiler: install one, or set llm_compile=false.")
-    for layer in decoder_layers(model):
+    for layer in decoder_layers(model.base_model):
         for name, part in layer.named_children():
             if "attn" not in name and "attention" not in name:
                 part.compile(dynamic=True)

@@ -49,7 +49,7 @@ class ReadingCache(DynamicCache):
 
 def read_trunks(model, batch: Batch) -> ReadingCache:
     """Keys and values of a batch's trunks, for all batches that have the same trunks."""
-    cache = ReadingCache(_last_layer(model), ends=True)
+    cache = ReadingCache(len(decoder_layers(model.base_model)) - 1, ends=True)
     if batch.trunks.shape[1]:
         # Padding stands behind a trunk, where nothing that counts looks at it.
         with suppress(KeysKnown):
@@ -78,7 +78,7 @@ def read_answers(model, batch: Batch, soft_vectors=None, trunks: ReadingCache | 
     -------
     float [answers, hidden size]
     """
-    decoder, last = model.base_model, _last_layer(model)
+    decoder = model.base_model
     embedded = model.get_input_embeddings()(batch.ids)
     if soft_vectors is not None:
         embedded = embedded.index_put((batch.soft[:, 0], batch.soft[:, 1]), soft_vectors.to(embedded.dtype))
@@ -95,10 +95,10 @@ def read_answers(model, batch: Batch, soft_vectors=None, trunks: ReadingCache | 
     if decoder.training and recomputes(model):
         return decoder(**given, use_cache=False).last_hidden_state[answers]
     trunks = read_trunks(model, batch) if trunks is None else trunks
-    past = ReadingCache(last, ends=False)
+    past = ReadingCache(len(decoder_layers(decoder)) - 1, ends=False)
     for index, layer in enumerate(trunks.layers):
         past.update(_for_branches(layer.keys, batch.row), _for_branches(layer.values, batch.row), index)
-    with last_layer_at(decoder, last, batch.answers):
+    with last_layer_at(decoder, batch.answers):
         return decoder(**given, past_key_values=past, use_cache=True).last_hidden_state[answers]
 
 
@@ -107,8 +107,11 @@ def recomputes(model) -> bool:
     return getattr(model.base_model, "gradient_checkpointing", False)
 
 
-def _last_layer(model) -> int:
-    return model.config.get_text_config().num_hidden_layers - 1
+def decoder_layers(decoder) -> nn.ModuleList:
+    """The stack of a base model's layers, whatever its family calls it."""
+    depth = decoder.config.get_text_config().num_hidden_layers
+    stacks = [part for part in decoder.children() if isinstance(part, nn.ModuleList)]
+    return next(stack for stack in stacks if len(stack) == depth)
 
 
 def _for_branches(part: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
@@ -121,7 +124,7 @@ def _for_branches(part: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def last_layer_at(decoder, last: int, answers: torch.Tensor):
+def last_layer_at(decoder, answers: torch.Tensor):
     """Let a decoder's last layer compute the answers' hidden states only; all others come out as zeros.
 
     A layer that doesn't take its cache as ``past_key_values`` computes all of them.
@@ -129,13 +132,11 @@ def last_layer_at(decoder, last: int, answers: torch.Tensor):
     Parameters
     ----------
     decoder : transformers base model
-    last : int
-        Index of its last layer.
     answers : int64 [answers, 2]
         Row and column of each, rows ascending.
     """
-    stacks = [part for part in decoder.children() if isinstance(part, nn.ModuleList)]
-    layer = next(stack[-1] for stack in stacks if len(stack) == last + 1)
+    layer = decoder_layers(decoder)[-1]
+    own = vars(layer).get("forward")  # accelerate's hooks, where a device map put some
     whole, signature = layer.forward, inspect.signature(layer.forward)
     if "past_key_values" not in signature.parameters:
         yield
@@ -174,4 +175,7 @@ def last_layer_at(decoder, last: int, answers: torch.Tensor):
     try:
         yield
     finally:
-        del layer.forward
+        if own is None:
+            del layer.forward
+        else:
+            layer.forward = own

@@ -207,7 +207,7 @@ class LanguageTrainer(SequentialTrainer):
                 bar.update(size)
                 if pending < step.batch_size and done < total:
                     continue
-                workers.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
+                workers.add_up_gradients(parameters)
                 # Less than a full batch weighs less, and a batch that overshot is averaged.
                 scale = step.batch_size / max(pending, step.batch_size)
                 for parameter in parameters:

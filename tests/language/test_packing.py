@@ -1,5 +1,6 @@
 """Packed rows give the scores of separate prompts."""
 
+import functools
 import shutil
 import sys
 
@@ -186,6 +187,23 @@ def test_a_frozen_models_trunk_keeps_nothing_for_gradients(tokenizer):
     vectors = torch.stack([soft[kind] for kind in batch.soft[:, 2].tolist()]).requires_grad_(True)
     Reader(model, answers, 6000).logits(batch, vectors, trunks).sum().backward()
     assert vectors.grad.abs().sum() > 0
+
+
+def test_hooks_around_the_last_layer_stay(tokenizer):
+    prompt, table, answers, _ = setting(tokenizer, "target first")
+    model = random_model("llama", len(tokenizer))
+    layer, calls = model.base_model.layers[-1], []
+    plain = layer.forward
+
+    @functools.wraps(plain)
+    def hooked(*args, **kwargs):  # as accelerate does for a device map
+        calls.append(1)
+        return plain(*args, **kwargs)
+
+    layer.forward = hooked
+    question = [Question([table[1]], [table[4], table[5]])]
+    first, again = (Reader(model, answers, 300, "shared").score(prompt, question) for _ in range(2))
+    assert torch.equal(first, again) and layer.forward is hooked and len(calls) >= 4
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "llama"])
