@@ -1,4 +1,4 @@
-"""Several workers on one machine or on a Ray cluster: the only file that knows Ray."""
+"""Workers and tasks on one machine or on a Ray cluster: the only file that knows Ray."""
 
 import json
 import os
@@ -7,6 +7,9 @@ import shutil
 import socket
 import sys
 import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 
 from recbole_ganprompt import workers
@@ -41,7 +44,6 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
         If the workers can't be had, or one of them meets a mistake of the user's.
     """
     import ray
-    from ray.exceptions import RayError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     driver, quiet = {}, {}
@@ -54,27 +56,8 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
 
     use_gpu = config["device"].type == "cuda"
     count, threads = config["num_workers"], _threads(config)
-    started = not ray.is_initialized()
-    if started:
-        # Workers import this package from where the caller has it.
-        environment = {"PYTHONPATH": os.pathsep.join([path for path in sys.path if path])}
-        try:
-            _reach(config[_ADDRESS])
-            ray.init(
-                address=config[_ADDRESS],
-                log_to_driver=True,
-                include_dashboard=False,
-                runtime_env={"env_vars": {**environment, "OMP_NUM_THREADS": str(threads)}},
-                # One more for the trainer itself, which some versions of Ray count.
-                **({} if config[_ADDRESS] else {"num_cpus": count * threads + 1}),
-            )
-        except (OSError, RayError, ValueError) as error:
-            raise UserError(
-                f"No Ray cluster answers at ray_address={config[_ADDRESS]}: start one with 'ray start "
-                "--head', or leave ray_address out to use this machine."
-            ) from error
-    meeting = None
-    try:
+    # One more processor for the trainer itself, which some versions of Ray count.
+    with connected(config[_ADDRESS], count * threads + 1, threads):
         have = ray.cluster_resources()
         for name, each in (("CPU", threads), ("GPU", int(use_gpu))):
             if count * each > have.get(name, 0):
@@ -85,37 +68,204 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
         folder = Path(config["checkpoint_dir"]).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         meeting = Path(tempfile.mkdtemp(prefix=".workers-", dir=folder))
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config={
-                "arguments": arguments,
-                "files": files,
-                "checkpoint_dir": str(folder),
-                "meeting": str(meeting),
-                "directory": os.getcwd(),
-            },
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=24 * 3600),
-            scaling_config=ScalingConfig(
-                num_workers=count,
-                use_gpu=use_gpu,
-                **driver,
-                resources_per_worker={"CPU": threads, "GPU": int(use_gpu)},
-            ),
-            run_config=RunConfig(name="workers", storage_path=str(meeting), **quiet),
-        )
-        result = trainer.fit()
-        if result.error is not None:
-            raise result.error
-        # Not Ray's reports: what they carry differs between its versions.
-        mistake, record = meeting / "mistake.txt", meeting / "record.json"
-        if mistake.is_file():
-            raise UserError(mistake.read_text(encoding="utf-8"))
-        return json.loads(record.read_text(encoding="utf-8"))
-    finally:
-        if meeting is not None:
+        try:
+            trainer = TorchTrainer(
+                _work,
+                train_loop_config={
+                    "arguments": arguments,
+                    "files": files,
+                    "checkpoint_dir": str(folder),
+                    "meeting": str(meeting),
+                    "directory": os.getcwd(),
+                },
+                torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=24 * 3600),
+                scaling_config=ScalingConfig(
+                    num_workers=count,
+                    use_gpu=use_gpu,
+                    **driver,
+                    resources_per_worker={"CPU": threads, "GPU": int(use_gpu)},
+                ),
+                run_config=RunConfig(name="workers", storage_path=str(meeting), **quiet),
+            )
+            result = trainer.fit()
+            if result.error is not None:
+                raise result.error
+            # Not Ray's reports: what they carry differs between its versions.
+            mistake, record = meeting / "mistake.txt", meeting / "record.json"
+            if mistake.is_file():
+                raise UserError(mistake.read_text(encoding="utf-8"))
+            return json.loads(record.read_text(encoding="utf-8"))
+        finally:
             shutil.rmtree(meeting, ignore_errors=True)
-        if started:
-            ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one task takes of the cluster.
+
+    Attributes
+    ----------
+    cpus : int
+        Processors, and threads of the task.
+    gpus : float
+        Such as 0.5 where two tasks share a GPU.
+    memory_gb : float
+        Resident memory in 10^9 bytes; Ray starts no more tasks on a machine than its memory holds.
+    """
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory_gb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes
+    ----------
+    name : str
+    value : object
+        What the function returned; None if it failed.
+    error : Exception or None
+        What it raised, or why its worker was lost for the last time.
+    attempts : int
+        How often it was started: more than one after the loss of a worker or a machine.
+    """
+
+    name: str
+    value: object
+    error: Exception | None
+    attempts: int
+
+
+def run_tasks(function, tasks: dict, demand: Demand, *, address=None, attempts: int = 3):
+    """Run a function once for each task, each in a process of its own, as many at once as there is room for.
+
+    Parameters
+    ----------
+    function : callable
+        Importable from where the caller has it; takes a task's arguments, returns what pickle can carry.
+    tasks : dict of str to tuple
+        Arguments by the task's name, in the order in which they should start.
+    demand : Demand
+        Of each task.
+    address : str, optional
+        A Ray cluster's; None starts Ray on this machine.
+    attempts : int
+        How often a task whose worker or machine was lost is started at most. A function that raises is not
+        tried again.
+
+    Yields
+    ------
+    Outcome
+        As the tasks end.
+
+    Raises
+    ------
+    UserError
+        If the cluster can't be reached, or no machine of it will ever hold one task.
+    """
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    with connected(address, os.cpu_count() or 1, demand.cpus, show=False):
+        _check_room(ray, demand)
+        remote = ray.remote(
+            num_cpus=demand.cpus,
+            num_gpus=demand.gpus,
+            memory=int(demand.memory_gb * 1e9) or None,
+            max_calls=1,  # RecBole's and PyTorch's process-wide state ends with the task
+            max_retries=0,  # counted below
+        )(_in_directory)
+        running, started = {}, dict.fromkeys(tasks, 0)
+
+        def start(name):
+            started[name] += 1
+            running[remote.options(name=name).remote(os.getcwd(), function, tasks[name])] = name
+
+        for name in tasks:
+            start(name)
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            name = running.pop(ready)
+            try:
+                yield Outcome(name, ray.get(ready), None, started[name])
+            except RayTaskError as error:  # the function's own
+                yield Outcome(name, None, error.cause or error, started[name])
+            except RayError as error:  # a lost worker or machine
+                if started[name] < attempts:
+                    start(name)
+                else:
+                    yield Outcome(name, None, error, started[name])
+
+
+def _in_directory(directory: str, function, arguments: tuple):
+    """Call a function where the caller stands: Ray starts workers in a folder of its own."""
+    os.chdir(directory)
+    return function(*arguments)
+
+
+def _check_room(ray, demand: Demand) -> None:
+    needed = {"CPU": demand.cpus, "GPU": demand.gpus, "memory": demand.memory_gb * 1e9}
+    for node in ray.nodes():
+        have = node["Resources"]
+        if node["Alive"] and all(have.get(name, 0) >= amount for name, amount in needed.items()):
+            return
+    raise UserError(
+        f"No machine has room for one run: {demand.cpus} processors, {demand.gpus:g} GPUs and "
+        f"{demand.memory_gb:g} GB of memory; lower cpus_per_run, gpus_per_run or memory_per_run."
+    )
+
+
+@contextmanager
+def connected(address: str | None, cpus: int, threads: int, show: bool = True):
+    """Be connected to a Ray cluster inside the ``with`` block; to a new one on this machine without address.
+
+    Parameters
+    ----------
+    address : str or None
+        ``host:port``, ``ray://host:port`` or ``auto``.
+    cpus : int
+        Processors that a new one counts.
+    threads : int
+        Of each worker.
+    show : bool
+        Show here what the workers print.
+
+    Raises
+    ------
+    UserError
+        If no cluster answers.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    if ray.is_initialized():
+        yield
+        return
+    # Workers import this package from where the caller has it.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use over the network otherwise
+    variables = {"PYTHONPATH": os.pathsep.join([path for path in sys.path if path])}
+    try:
+        _reach(address)
+        ray.init(
+            address=address,
+            log_to_driver=show,
+            logging_level=ERROR,
+            include_dashboard=False,
+            runtime_env={"env_vars": {**variables, "OMP_NUM_THREADS": str(threads)}},
+            **({} if address else {"num_cpus": cpus}),
+        )
+    except (OSError, RayError, ValueError) as error:
+        raise UserError(
+            f"No Ray cluster answers at ray_address={address}: start one with 'ray start "
+            "--head', or leave ray_address out to use this machine."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _reach(address: str | None) -> None:
