@@ -35,6 +35,7 @@ setup(
         "transformers>=5.0,<6",
         "peft>=0.18",
         "safetensors>=0.4",
+        "filelock>=3.12",
         "sentencepiece>=0.2",  # tokenizers of T5 and Llama that come without a tokenizer.json
         "protobuf>=3.20",
         "numpy>=1.24",

@@ -114,6 +114,8 @@ CHECKS: dict[str, Check] = {
     "prompt_layout": choice("auto", "shared", "flat", "separate"),
     "gradient_checkpointing": truth,
     "llm_compile": truth,
+    "prompt_diversity": truth,
+    "guidance": choice("off", "words", "vector", "both"),
     "llm_sharding": truth,
     "num_workers": positive_integer,
     "ray_address": optional(text),

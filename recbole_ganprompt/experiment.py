@@ -129,7 +129,7 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
         "candidates": candidates_fingerprint(*sets),
         "statistics": dataset.statistics(),
         "versions": _versions(),
-        "config": _plain(config.final_config_dict),
+        "config": plain_values(config.final_config_dict),
     }
     ranks = {f"{phase}_rank": expected_ranks(value) for phase, value in scores.items()}
     ranks |= {f"{phase}_score": value for phase, value in scores.items()}
@@ -211,12 +211,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _plain(value):
+def plain_values(value):
     """Configuration values as JSON and YAML can hold them."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain_values(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain_values(inner) for inner in value]
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -70,7 +70,7 @@ class TextVariants:
 def training_rows(
     positions: Positions,
     sequences: Sequences,
-    prompt: PromptTokens,
+    prompts: list[PromptTokens],
     texts: TextVariants,
     guidance: np.ndarray | None,
     unpreference: np.ndarray | None,
@@ -85,7 +85,8 @@ def training_rows(
     ----------
     positions : Positions
     sequences : Sequences
-    prompt : PromptTokens
+    prompts : list of PromptTokens
+        Each row takes one of them, drawn uniformly.
     texts : TextVariants
     guidance : int64 array [rows, candidates], optional
         Index of each candidate's guidance word.
@@ -105,9 +106,10 @@ def training_rows(
     """
     rows: list[Row] = []
     count = positions.candidates.shape[1]
-    overhead = len(prompt.middle) + count * len(prompt.tail)
     start = 0
     while start < len(positions):
+        prompt = prompts[generator.integers(len(prompts))] if len(prompts) > 1 else prompts[0]
+        overhead = len(prompt.middle) + count * len(prompt.tail)
         user, titles, tokens, stop = positions.users[start], [], 0, start
         # Positions join until the row is full, or until the first one's history, which begins
         # where the last one's does, would be less than half of what it may be.

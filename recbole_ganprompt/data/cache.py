@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from recbole_ganprompt import workers
 from recbole_ganprompt.data.fingerprint import fingerprint
 
@@ -32,16 +34,16 @@ def _cached_folder(cache_dir: Path, kind: str, key: list, build) -> Path:
     folder = cache_dir / f"{kind}-{fingerprint(key)}"
     if folder.is_dir():
         return folder
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=cache_dir))
-    try:
-        build(unfinished)
-        unfinished.chmod(0o755)  # mkdtemp makes it private
+    (cache_dir / ".locks").mkdir(parents=True, exist_ok=True)
+    # A run that needs what another one is making waits for it; the operating system frees a dead one's lock.
+    with FileLock(cache_dir / ".locks" / folder.name):
+        if folder.is_dir():
+            return folder
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=cache_dir))
         try:
+            build(unfinished)
+            unfinished.chmod(0o755)  # mkdtemp makes it private
             os.rename(unfinished, folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another process finished the same folder first
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder

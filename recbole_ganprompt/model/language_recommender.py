@@ -31,8 +31,10 @@ from recbole_ganprompt.prompt.template import (
     TITLE,
     UNPREFERENCE,
     USER,
-    load_template,
+    parse_template,
+    read_template,
 )
+from recbole_ganprompt.prompt.wordings import load_wordings
 
 
 class LanguageRecommender(SequentialRecommender):
@@ -71,26 +73,19 @@ class LanguageRecommender(SequentialRecommender):
             teacher_settings(config)  # a mistake there shall not wait until the LLM is built
         self.titles = dataset.titles
         self.history_length = min(config["prompt_history"], config["MAX_ITEM_LIST_LENGTH"])
-        slots = self.slots if len(dataset.dislikes) else set(self.slots) - {UNPREFERENCE}
-        full = load_template(config["prompt"], slots)
-        self.llm, self.tokenizer = load_llm(config, dataset, full.literals())
-        words = list(config["guidance_words"] or []) if self.uses_opinions else []
-        self.prompts = {
-            stage: PromptTokens(
-                self.tokenizer,
-                load_template(config["prompt"], set(slots) - unfilled),
-                words,
-                config["prompt_format"],
-            )
-            for stage, unfilled in {
-                "text": {GUIDANCE, USER, TARGET},
-                "guided": {USER, TARGET},
-                "mapped": set(),
-            }.items()
-        }
-        self.answers = answer_ids(self.tokenizer, full.positive, full.negative, self.prompts["mapped"].ending)
+        self.filled = set(self.slots) - (set() if self.uses_opinions else {GUIDANCE})
+        if not len(dataset.dislikes):
+            self.filled.discard(UNPREFERENCE)
+        sources = [read_template(config["prompt"])]
+        if config["prompt_diversity"]:
+            sources += load_wordings("training").values()
+        texts = [text for source in sources for text in parse_template(source, self.filled).literals()]
+        self.llm, self.tokenizer = load_llm(config, dataset, texts)
+        self.prompts, *self.other_prompts = map(self._prompts, sources)
+        self.answers = self._answers(sources[0])
         self.title_table = TitleTable(self.tokenizer, self.titles, config["title_tokens"])
-        self._check_length()
+        for prompts in (self.prompts, *self.other_prompts):
+            self._check_length(prompts["mapped"])
         if config["llm_tuning"] == "lora":
             add_lora(self.llm, config)
         self.reader = Reader(self.llm, self.answers, config["token_budget"], config["prompt_layout"])
@@ -105,16 +100,53 @@ class LanguageRecommender(SequentialRecommender):
                 embeddings.shape[1],
                 config["mapping_expansion"],
                 float(embeddings.detach().float().square().mean().sqrt()),
-                self.uses_opinions,
+                self.soft_guidance,
             )
             if config["adapter"]:
                 self.mapping.start_from(Path(config["adapter"]).expanduser())
         self.register_buffer("stage_index", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("guidance_thresholds", torch.zeros(max(len(words) - 1, 0)))
+        self.register_buffer("guidance_thresholds", torch.zeros(max(len(self.guidance_words) - 1, 0)))
 
-    def _check_length(self) -> None:
+    def _prompts(self, source: dict) -> dict[str, PromptTokens]:
+        """A template's prompt for each stage, without the phrases that the stage has nothing for."""
+        guided = {USER, TARGET} if self.guidance_words else {USER, TARGET, GUIDANCE}
+        unfilled = {"text": {GUIDANCE, USER, TARGET}, "guided": guided, "mapped": set()}
+        return {
+            stage: PromptTokens(
+                self.tokenizer,
+                parse_template(source, self.filled - without),
+                self.guidance_words,
+                self.config["prompt_format"],
+            )
+            for stage, without in unfilled.items()
+        }
+
+    def _answers(self, source: dict) -> tuple[int, int]:
+        template = parse_template(source, self.filled)
+        ending = self.prompts["mapped"].ending
+        return answer_ids(self.tokenizer, template.positive, template.negative, ending)
+
+    def ask_in(self, source: dict) -> None:
+        """Ask in another wording from here on.
+
+        Parameters
+        ----------
+        source : dict
+            As :func:`recbole_ganprompt.prompt.template.parse_template` takes it.
+
+        Raises
+        ------
+        UserError
+            If the tokenizer can't tell its answers apart, or its prompts are too long for the model.
+        """
+        answers = self._answers(source)
+        self.prompts = self._prompts(source)
+        self._check_length(self.prompts["mapped"])
+        self.answers = self.reader.answers = answers
+
+    def _check_length(self, prompt: PromptTokens) -> None:
         """Refuse prompts that the language model has no positions for."""
-        prompt, config = self.prompts["mapped"], self.llm.config.get_text_config()
+        config = self.llm.config.get_text_config()
         limit = getattr(config, "max_position_embeddings", None) or np.inf
         title = max(map(len, self.title_table.tokens)) + len(prompt.separator)
         titles = self.history_length + 1
@@ -148,7 +180,18 @@ class LanguageRecommender(SequentialRecommender):
     @property
     def uses_opinions(self) -> bool:
         """Whether the prompt has a place for the teacher's opinion."""
-        return GUIDANCE in self.slots
+        return GUIDANCE in self.slots and self.config["guidance"] != "off"
+
+    @property
+    def guidance_words(self) -> list[str]:
+        """Words for the opinion, from the lowest to the highest; none where it isn't told in words."""
+        in_words = self.uses_opinions and self.config["guidance"] in ("words", "both")
+        return list(self.config["guidance_words"] or []) if in_words else []
+
+    @property
+    def soft_guidance(self) -> bool:
+        """Whether the opinion also stands as a soft token."""
+        return self.uses_opinions and self.config["guidance"] in ("vector", "both")
 
     @property
     def stage(self) -> str:
@@ -161,6 +204,10 @@ class LanguageRecommender(SequentialRecommender):
     def prompt_of(self, stage: str) -> PromptTokens:
         """The prompt that a stage uses; an untrained model reads titles only."""
         return self.prompts["text" if stage == "untrained" else stage]
+
+    def training_prompts(self, stage: str) -> list[PromptTokens]:
+        """The prompts that a stage trains on: its own, and with ``prompt_diversity`` other wordings of it."""
+        return [prompts[stage] for prompts in (self.prompts, *self.other_prompts)]
 
     def guidance_levels(self, opinions: np.ndarray) -> np.ndarray:
         """Index of the guidance word for each opinion (nats), by the thresholds set in training."""
@@ -246,7 +293,7 @@ class LanguageRecommender(SequentialRecommender):
         opinions = levels = None
         if self.uses_opinions and stage in ("guided", "mapped"):
             opinions = np.where(items > 0, self.teacher.opinions(users, histories, lengths, items), 0)
-            levels = self.guidance_levels(opinions)
+            levels = self.guidance_levels(opinions) if self.guidance_words else None
         questions = [
             Question(
                 history=history[index],
@@ -269,7 +316,7 @@ class LanguageRecommender(SequentialRecommender):
         def soft(batch):
             return self.soft_vectors(batch, user_vectors, item_vectors, opinions)
 
-        return self.reader.score(prompt, questions, soft, soft_guidance=True)
+        return self.reader.score(prompt, questions, soft, self.soft_guidance)
 
     def predict(self, interaction):
         """RecBole's interface: one score for each (user, history, item) row, float [rows]."""

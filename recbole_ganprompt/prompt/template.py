@@ -119,8 +119,8 @@ def parse_template(source: dict, slots) -> Template:
     return Template(tuple(parts), str(source["positive"]), str(source["negative"]))
 
 
-def load_template(name: str, slots) -> Template:
-    """Read ``properties/prompt/<name>.yaml``, or the file of that path, and parse it.
+def read_template(name: str) -> dict:
+    """Read ``properties/prompt/<name>.yaml``, or the file of that path, as :func:`parse_template` takes it.
 
     Raises
     ------
@@ -135,4 +135,9 @@ def load_template(name: str, slots) -> Template:
     source = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(source, dict):
         raise UserError(f"{path} is no prompt template: it needs instruction, input and answers.")
-    return parse_template(source, slots)
+    return source
+
+
+def load_template(name: str, slots) -> Template:
+    """:func:`read_template` and :func:`parse_template` in one."""
+    return parse_template(read_template(name), slots)

@@ -136,18 +136,18 @@ class LanguageTrainer(SequentialTrainer):
     def rows(self, dataset, positions: Positions, stage: str, texts: TextVariants, generator):
         """Pack positions into rows of the stage's prompt."""
         guidance = None
-        if stage != "text" and self.model.uses_opinions:
+        if stage != "text" and self.model.guidance_words:
             guidance = self.model.guidance_levels(positions.opinions)
         return training_rows(
             positions,
             dataset.training_sequences(),
-            self.model.prompt_of(stage),
+            self.model.training_prompts(stage),
             texts,
             guidance,
             dataset.dislikes_before(positions.users, positions.ends),
             self.model.history_length,
             self.config["row_tokens"],
-            self.model.uses_opinions and stage == "mapped",
+            self.model.soft_guidance and stage == "mapped",
             generator,
         )
 
@@ -315,7 +315,7 @@ class LanguageTrainer(SequentialTrainer):
             Optimizer steps, instead of ``llm_steps`` or ``llm_epochs``.
         """
         model, config = self.model, self.config
-        if guided is not None:
+        if guided is not None and model.guidance_words:
             quantiles = np.linspace(0, 1, len(model.guidance_thresholds) + 2)[1:-1]
             thresholds = np.quantile(guided.opinions, quantiles)
             model.guidance_thresholds.copy_(torch.from_numpy(thresholds))
@@ -396,7 +396,7 @@ class LanguageTrainer(SequentialTrainer):
             else:
                 user_vectors, item_vectors = users[chosen], items[candidates]
             opinions = None
-            if model.uses_opinions:
+            if model.soft_guidance:
                 opinions = torch.from_numpy(positions.opinions[chosen]).to(self.device)
             soft = model.soft_vectors(
                 batch, user_vectors.to(self.device), item_vectors.to(self.device), opinions

@@ -1,0 +1,116 @@
+"""The study commands' own options, told apart from the configuration keys of the runs that they start."""
+
+from recbole_ganprompt.checks import CHECKS, non_negative, positive_integer
+from recbole_ganprompt.config import sequential_models
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import check_keys, load_yaml, parse_value
+from recbole_ganprompt.plugin import MODELS
+from recbole_ganprompt.study.cluster import Demand
+
+RUN_OPTIONS = {
+    "cpus_per_run": (1, positive_integer),
+    "gpus_per_run": (0, non_negative),
+    "memory_per_run": (3, non_negative),
+    "ray_address": (None, CHECKS["ray_address"]),
+}
+"""What a run takes of the cluster: processors, GPUs (0.5: two share one), GB of memory; see ``Demand``."""
+
+RUN_HELP = """\
+  --cpus_per_run=1        processors of each run
+  --gpus_per_run=0        GPUs of each run; 0.5 lets two share one
+  --memory_per_run=3      GB of memory that a run may need; fewer start at once where there is less
+  --ray_address=ADDRESS   a Ray cluster (or auto); none: Ray starts on this machine"""
+
+
+def take_options(arguments, options: dict) -> tuple[dict, list[str]]:
+    """Divide ``--key=value`` arguments into a command's own and the rest.
+
+    Parameters
+    ----------
+    arguments : list of str
+    options : dict
+        (default, check of :mod:`recbole_ganprompt.checks`) by name. A default that is a list takes
+        ``a,b,c``; one that is a boolean takes ``--name`` alone as true.
+
+    Returns
+    -------
+    (dict, list of str)
+        Every option's value, and the arguments that are none of them.
+
+    Raises
+    ------
+    UserError
+    """
+    values = {name: default for name, (default, _) in options.items()}
+    rest = []
+    for argument in arguments:
+        name, equals, given = argument.removeprefix("--").partition("=")
+        if name not in options or not argument.startswith("--"):
+            rest.append(argument)
+            continue
+        default, (meaning, accepts) = options[name]
+        if isinstance(default, list):
+            value = [parse_value("", part.strip()) for part in given.split(",") if part.strip()]
+        elif isinstance(default, bool) and not equals:
+            value = True
+        else:
+            value = parse_value("", given)
+        each = value if isinstance(default, list) else [value]
+        if not each or not all(accepts(one) for one in each):
+            raise UserError(f"--{name} must be {meaning}, not {given!r}.")
+        values[name] = value
+    return values, rest
+
+
+def demand_of(options: dict) -> Demand:
+    """What ``RUN_OPTIONS`` ask for each run."""
+    return Demand(options["cpus_per_run"], options["gpus_per_run"], options["memory_per_run"])
+
+
+def scoped_arguments(arguments, datasets) -> dict[str | None, list[str]]:
+    """Arguments by what they are for: ``--TALLRec.llm_epochs=3`` is for TALLRec alone.
+
+    Parameters
+    ----------
+    arguments : list of str
+        ``--key=value`` or ``--<model or dataset>.key=value``, and ``--config_files="a.yaml b.yaml"``.
+    datasets : list of str
+        Those that may be named.
+
+    Returns
+    -------
+    dict
+        Lists of ``--key=value`` by model or dataset; under None those for every run.
+
+    Raises
+    ------
+    UserError
+        At an unknown key or name.
+    """
+    scopes: dict[str | None, list[str]] = {None: []}
+    names = {*MODELS, *sequential_models(), *datasets}
+    for argument in arguments:
+        key, equals, given = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--"):
+            raise UserError(f"Arguments are written --key=value, not '{argument}'.")
+        if key == "config_files":
+            for path in given.split():
+                check_keys(load_yaml(path), f"{path}: ")
+            scopes[None].append(argument)
+            continue
+        scope, dot, inner = key.rpartition(".")
+        if dot and scope not in names:
+            raise UserError(f"--{key}: {scope} is none of the models and datasets of this command.")
+        check_keys([inner], "--")
+        scopes.setdefault(scope if dot else None, []).append(f"--{inner}{equals}{given}")
+    return scopes
+
+
+def run_arguments(scopes, model: str, dataset: str, seed: int) -> list[str]:
+    """The arguments of one run; what is for its model is stronger than what is for its dataset."""
+    chosen: dict[str, str] = {}
+    for part in (None, dataset, model):
+        for argument in scopes.get(part, []):
+            chosen[argument.partition("=")[0]] = argument
+    own = {"--model": f"--model={model}", "--dataset": f"--dataset={dataset}", "--seed": f"--seed={seed}"}
+    return list({"--show_progress": "--show_progress=false", **chosen, **own}.values())

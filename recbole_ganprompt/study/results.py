@@ -1,0 +1,216 @@
+"""What a benchmark's finished runs say together: tables, significance, users' ranks, examples."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.evaluation.significance import compare, holm, per_user, stars
+from recbole_ganprompt.experiment import write_text
+from recbole_ganprompt.keys import load_yaml, properties_path
+from recbole_ganprompt.report import table as tables
+from recbole_ganprompt.report.page import write_page
+
+EXAMPLES = 5
+
+
+def write_results(folder: Path, summary: dict, configs: dict, options: dict) -> None:
+    """Write everything that follows from the cells' runs.
+
+    Parameters
+    ----------
+    folder : Path
+    summary : dict
+        Of ``benchmark.json``; gets ``datasets`` and ``significance``.
+    configs : dict of str to recbole Config
+        One for each dataset.
+    options : dict
+        ``metrics`` and ``paper``.
+    """
+    datasets = {name: TextSequentialDataset(config) for name, config in configs.items()}
+    _same_candidates(summary["cells"])
+    finished = [cell for cell in summary["cells"] if cell["status"] == "finished"]
+    summary["datasets"] = {
+        name: {
+            **dataset.statistics(),
+            "candidates": next((cell["candidates"] for cell in finished if cell["dataset"] == name), None),
+        }
+        for name, dataset in datasets.items()
+    }
+    runs = _long_form(finished)
+    scores = {
+        (cell["dataset"], cell["model"], cell["seed"]): load_file(Path(cell["run"], "ranks.safetensors"))
+        for cell in finished
+    }
+    summary["significance"] = []
+    shown = []
+    for name in datasets:
+        results = runs[(runs["dataset"] == name) & (runs["split"] == "test")]
+        found = _significance(name, results, scores, options["metrics"])
+        summary["significance"] += found
+        shown.append(_table(name, results, summary, found, options))
+    _write_frame(runs, folder / "runs.csv")
+    _write_frame(_ranks(scores, datasets), folder / "ranks.parquet")
+    write_text(folder / "table.txt", "\n".join(map(tables.to_text, shown)))
+    write_text(folder / "table.md", "\n".join(map(tables.to_markdown, shown)))
+    write_text(folder / "table.tex", tables.to_latex(shown))
+    write_text(folder / "table.html", tables.to_html(shown))
+    write_text(folder / "examples.json", json.dumps(_examples(scores, datasets), ensure_ascii=False))
+    write_text(folder / "benchmark.json", json.dumps(summary, indent=1))
+    print((folder / "table.txt").read_text(encoding="utf-8"))
+    print(write_page(folder))
+
+
+def _same_candidates(cells: list[dict]) -> None:
+    """A run that ranked other lists than the rest of its dataset is no part of the table."""
+    for dataset in {cell["dataset"] for cell in cells}:
+        finished = [cell for cell in cells if cell["dataset"] == dataset and cell["status"] == "finished"]
+        prints = [cell["candidates"] for cell in finished]
+        for cell in finished:
+            if prints.count(cell["candidates"]) <= len(prints) / 2 and len(set(prints)) > 1:
+                reason = f"It ranked other candidates than the others: delete {cell['run']} and run again."
+                cell.update(status="failed", reason=reason)
+
+
+def _long_form(finished: list[dict]) -> pd.DataFrame:
+    rows = []
+    for cell in finished:
+        record = json.loads(Path(cell["run"], "result.json").read_text(encoding="utf-8"))
+        for split in ("valid", "test"):
+            for metric, value in (record[split] or {}).items():
+                row = {key: cell[key] for key in ("dataset", "model", "seed")}
+                row |= {"split": split, "metric": metric, "value": value}
+                rows.append(
+                    row | {key: cell[key] for key in ("seconds", "peak_memory_mb", "candidates", "run")}
+                )
+    return pd.DataFrame(rows)
+
+
+def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: list[str]) -> list[dict]:
+    """Best against second in each metric, the p values corrected for the number of metrics."""
+    found = []
+    for metric in metrics:
+        means = (
+            results[results["metric"] == metric].groupby("model")["value"].mean().sort_values(ascending=False)
+        )
+        if len(means) < 2:
+            continue
+        values = [
+            np.mean(
+                [
+                    per_user(one["test_score"], metric)
+                    for (name, of, _), one in scores.items()
+                    if (name, of) == (dataset, model)
+                ],
+                axis=0,
+            )
+            for model in means.index[:2]
+        ]
+        result = compare(*values)
+        found.append(
+            {
+                "dataset": dataset,
+                "metric": metric,
+                "best": means.index[0],
+                "second": means.index[1],
+                "difference": result.difference,
+                "low": result.low,
+                "high": result.high,
+                "p": result.p,
+            }
+        )
+    for one, corrected in zip(found, holm([one["p"] for one in found])):
+        one.update(p_corrected=float(corrected), stars=stars(corrected))
+    return found
+
+
+def _table(name: str, results, summary: dict, found: list[dict], options: dict) -> tables.Table:
+    cells = [cell for cell in summary["cells"] if cell["dataset"] == name]
+    failed = {
+        f"{cell['model']}, seed {cell['seed']}": cell["reason"]
+        for cell in cells
+        if cell["status"] == "failed"
+    }
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    seeds = {cell["seed"] for cell in cells}
+    marks = {one["metric"]: one["stars"] for one in found}
+    numbers = summary["datasets"][name]
+    title = (
+        f"{name}: {numbers['users']} users, {numbers['items']} items, "
+        f"{numbers['interactions']} interactions; test split, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    )
+    table = tables.summarise(title, results, models, options["metrics"], failed, marks)
+    if options["paper"]:
+        rows = load_yaml(properties_path("paper.yaml")).get(name, {})
+        table.paper = {
+            label: [str(values.get(metric, "–")) for metric in options["metrics"]]
+            for label, values in rows.items()
+        }
+        table.notes.append("The paper's numbers are from its own extract of the data and its own candidates.")
+    table.notes.append("Mean ± standard deviation over seeds; best and second of each column are marked.")
+    for one in found:
+        against = f"{one['best']} over {one['second']} by {one['difference']:.4f}"
+        interval = f"[{one['low']:.4f}, {one['high']:.4f}]"
+        p = f"p = {one['p_corrected']:.2g} {one['stars']}".rstrip()
+        table.notes.append(f"{tables.metric_name(one['metric'])}: {against} {interval}, {p}")
+    if found:
+        table.notes.append(
+            "Differences with 95 % bootstrap intervals over users, seeds averaged; Wilcoxon signed-rank test "
+            f"paired by user, Holm-corrected for {len(found)} metrics: * p < 0.05, ** p < 0.01, "
+            "*** p < 0.001."
+        )
+    return table
+
+
+def _ranks(scores: dict, datasets: dict) -> pd.DataFrame:
+    parts = []
+    for (name, model, seed), one in scores.items():
+        tokens = datasets[name].field2id_token[datasets[name].uid_field][one["test_user"]]
+        parts.append(
+            pd.DataFrame(
+                {"dataset": name, "model": model, "seed": seed, "user": tokens, "rank": one["test_rank"]}
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _write_frame(frame: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".csv":
+        frame.to_csv(temporary, index=False)
+    else:
+        frame.to_parquet(temporary, index=False)
+    os.replace(temporary, path)
+
+
+def _examples(scores: dict, datasets: dict) -> dict:
+    """A few users of each dataset, what they liked, their candidates and each model's scores (first seed)."""
+    examples = {}
+    for name, dataset in datasets.items():
+        first = {}
+        for (of, model, _), one in scores.items():
+            if of == name:
+                first.setdefault(model, one["test_score"])
+        evaluation = dataset.evaluation_set("test")
+        items, users = (dataset.field2id_token[field] for field in (dataset.iid_field, dataset.uid_field))
+        # Evenly over the users of the file: the same ones every time.
+        rows = np.unique(np.linspace(0, len(evaluation) - 1, EXAMPLES).astype(int))
+        examples[name] = [
+            {
+                "user": str(users[evaluation.users[row]]),
+                "history": [
+                    dataset.titles[item] for item in evaluation.histories[row, : evaluation.lengths[row]]
+                ],
+                "candidates": [
+                    {"item": str(items[item]), "title": dataset.titles[item], "target": column == 0}
+                    for column, item in enumerate(evaluation.candidates[row])
+                ],
+                "scores": {model: score[row].tolist() for model, score in first.items()},
+            }
+            for row in rows
+        ]
+    return examples

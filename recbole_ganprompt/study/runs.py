@@ -1,0 +1,107 @@
+"""Finished runs: told by their configuration, so that what was measured once isn't measured again."""
+
+import json
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from recbole_ganprompt.config import build_config
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.experiment import plain_values, run
+from recbole_ganprompt.keys import load_yaml, properties_path
+
+# Keys that say where a run was made and what it showed, and change no result.
+_ELSEWHERE = {"checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "device", "use_gpu"}
+_ELSEWHERE |= {"local_rank", "nproc", "world_size", "offset", "ip", "port", "ray_address", "log_wandb"}
+_ELSEWHERE |= {"wandb_project", "save_dataset", "save_dataloaders", "config_files", "worker"}
+
+
+def identity(config: dict) -> dict:
+    """The values of a configuration that decide a run's result.
+
+    Parameters
+    ----------
+    config : dict
+        As ``result.json`` has it.
+    """
+    return {key: value for key, value in config.items() if key not in _ELSEWHERE}
+
+
+class FinishedRuns:
+    """All finished runs under some ``checkpoint_dir``\\ s.
+
+    Parameters
+    ----------
+    folders : list of path
+        Each with a folder ``runs``; the last run of a configuration counts.
+    """
+
+    def __init__(self, folders):
+        self._runs: dict[tuple, list] = {}
+        for folder in folders:
+            for path in sorted(Path(folder, "runs").glob("*/result.json")):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                key = record["model"], record["dataset"], record["seed"]
+                self._runs.setdefault(key, []).append((identity(record["config"]), path.parent))
+
+    def find(self, config) -> Path | None:
+        """The folder of a finished run of this configuration, or None.
+
+        A run that was made before a key existed counts as made with the key's default.
+        """
+        wanted = identity(plain_values(config.final_config_dict))
+        for values, folder in reversed(
+            self._runs.get((config["model"], config["dataset"], config["seed"]), [])
+        ):
+            if {**_new_defaults(config, values), **values} == wanted:
+                return folder
+        return None
+
+
+def _new_defaults(config, values: dict) -> dict:
+    """Defaults of the keys of ours that an older run's configuration doesn't have."""
+    files = [properties_path("overall.yaml"), properties_path("language_models.yaml")]
+    files += [properties_path("model", f"{config['model']}.yaml")]
+    if config["backbone"]:
+        files.append(properties_path("backbone", f"{config['backbone']}.yaml"))
+    known = {}
+    for path in files:
+        known.update(load_yaml(path) if path.is_file() else {})
+    wanted = identity(plain_values(config.final_config_dict))
+    return {key: value for key, value in known.items() if key in wanted and key not in values}
+
+
+def make_run(arguments: list[str], log: str) -> str:
+    """Make one run whose words go to a file.
+
+    Parameters
+    ----------
+    arguments : list of str
+        ``--key=value``, ``--config_files=`` too.
+    log : path
+        Is appended to.
+
+    Returns
+    -------
+    str
+        The run's folder.
+    """
+    files = [path for one in arguments if one.startswith("--config_files=") for path in one[15:].split()]
+    rest = [one for one in arguments if not one.startswith("--config_files=")]
+    with (
+        open(log, "a", encoding="utf-8", buffering=1) as stream,
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+    ):
+        try:
+            return str(run(build_config(config_file_list=files, arguments=rest)).directory)
+        except Exception:
+            traceback.print_exc()
+            raise
+
+
+def reason_of(error: Exception) -> str:
+    """Why a run failed, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else "no message"
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
