@@ -29,7 +29,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["recbole_ganprompt*"]), "recbole_ganprompt.properties"],
     package_dir={"recbole_ganprompt.properties": "properties"},
-    package_data={"recbole_ganprompt.properties": ["*.yaml", "*/*.yaml", "*/*.txt"]},
+    package_data={
+        "recbole_ganprompt.properties": ["*.yaml", "*/*.yaml", "*/*.txt"],
+        "recbole_ganprompt.report": ["page.html", "page.css", "page.js"],
+    },
     install_requires=[
         "torch>=2.1,<2.14",
         "transformers>=5.0,<6",
@@ -40,6 +43,7 @@ setup(
         "protobuf>=3.20",
         "numpy>=1.24",
         "pandas>=2.0",
+        "jinja2>=3",
         "psutil>=5.9",
         "tabulate>=0.9",
         "tqdm>=4.60",
@@ -49,7 +53,8 @@ setup(
     ],
     extras_require={
         "quantization": ["bitsandbytes>=0.43"],
-        "test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*"],
+        # The page's tests drive Chromium where it is installed, with the rules of axe.
+        "test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*", "selenium>=4", "axe-core-python>=0.1"],
     },
     entry_points={"console_scripts": ["recbole-ganprompt=recbole_ganprompt.cli:main"]},
     classifiers=[

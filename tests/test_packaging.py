@@ -25,7 +25,9 @@ def test_an_installed_wheel_works_without_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "properties").rglob("*.*")}
     with zipfile.ZipFile(wheel) as file:
-        assert {f"recbole_ganprompt/{name}" for name in expected} <= set(file.namelist())
+        expected = {f"recbole_ganprompt/{name}" for name in expected}
+        expected |= {f"recbole_ganprompt/report/page.{kind}" for kind in ("html", "css", "js")}
+        assert expected <= set(file.namelist())
         (metadata,) = (name for name in file.namelist() if name.endswith("METADATA"))
         text = file.read(metadata).decode()
     assert 'recbole==1.2.1; python_version < "3.12"' in text
