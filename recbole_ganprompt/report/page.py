@@ -26,6 +26,7 @@ from scipy.stats import rankdata
 
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import write_text
+from recbole_ganprompt.report.table import improvement, improvement_label
 
 HERE = Path(__file__).parent
 MINUS, DASH = "\u2212", "\u2013"
@@ -181,12 +182,13 @@ def _datasets(benchmark: dict, values: dict) -> list[dict]:
             row["cells"] = [columns[name][model] for name in benchmark["metrics"]]
             rows.append(row)
         section = {"name": dataset, "statistics": statistics, "rows": rows, "tests": list(tests.values())}
-        sections.append(section | {"improvements": improvements})
+        label = improvement_label(cells)
+        sections.append(section | {"improvements": improvements, "improvement_label": label})
     return sections
 
 
 def _column(found: dict[str, list | None], test: dict | None) -> tuple[dict, float | None]:
-    """One metric's cells by model, and by how many percent the best mean is above the second."""
+    """One metric's cells by model, and the improvement of ``report.table``."""
     means = {model: float(np.mean(values)) for model, values in found.items() if values}
     order = sorted(set(means.values()), reverse=True)
     marks = dict(zip(order, ("best", "second")))
@@ -197,8 +199,7 @@ def _column(found: dict[str, list | None], test: dict | None) -> tuple[dict, flo
         mark = marks.get(mean)
         stars = test["stars"] if test and mark == "best" else ""
         cells[model] = {"mean": mean, "sd": sd, "mark": mark, "stars": stars}
-    comparable = len(order) > 1 and order[1] > 0
-    return cells, 100 * (order[0] - order[1]) / order[1] if comparable else None
+    return cells, improvement({model: means.get(model) for model in found})
 
 
 def _figure(path: Path) -> dict:

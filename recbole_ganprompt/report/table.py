@@ -107,26 +107,31 @@ def summarise(title: str, results: pd.DataFrame, models, metrics, failed=None, m
         columns[metric] = column
     rows = {model: [columns[metric][model] for metric in metrics] for model in models}
     table = Table(title, [metric_name(metric) for metric in metrics], rows, dict(failed or {}))
-    table.improvement = _improvement(columns, metrics, models)
+    percents = [improvement({model: columns[metric][model].mean for model in models}) for metric in metrics]
+    if any(percent is not None for percent in percents):
+        table.improvement = (improvement_label(models), percents)
     return table
 
 
-def _improvement(columns, metrics, models):
-    label, percents = None, []
-    for metric in metrics:
-        values = {model: columns[metric][model].mean for model in models}
-        values = {model: value for model, value in values.items() if value is not None}
-        ours = values.pop(OURS, None)
-        if OURS in models:
-            label = f"Impr. (%) of {OURS}"
-        else:
-            label = "Impr. (%) of best over second"
-            ours = max(values.values(), default=None)
-            if ours is not None:
-                values.pop(max(values, key=values.get))
-        best = max(values.values(), default=None)
-        percents.append(None if ours is None or not best else 100.0 * (ours / best - 1.0))
-    return (label, percents) if any(value is not None for value in percents) else None
+def improvement_label(models) -> str:
+    """What the row "Impr. (%)" compares, for these models."""
+    return f"Impr. (%) of {OURS}" if OURS in models else "Impr. (%) of best over second"
+
+
+def improvement(means: dict) -> float | None:
+    """By how many percent GANPrompt is above the best other model; without it, the best above the second.
+
+    Parameters
+    ----------
+    means : dict of str to float or None
+        One metric by model.
+    """
+    values = {model: value for model, value in means.items() if value is not None}
+    if len(values) < 2 or (OURS in means and OURS not in values):
+        return None
+    ours = values.pop(OURS if OURS in values else max(values, key=values.get))
+    best = max(values.values())
+    return 100.0 * (ours / best - 1.0) if best > 0 else None
 
 
 def _number(cell: Cell) -> str:

@@ -260,7 +260,7 @@ def test_a_header_sorts_by_mouse_and_by_keyboard(opened):
     assert gauc.get_attribute("aria-sort") == "ascending"
     assert column(opened, table, 1) == ["0.5100", "0.7500", "0.8200**", failed, "+9.3"]
     table.find_element("css selector", "thead th button").send_keys(" ")
-    assert column(opened, table, 0) == [EVIL, "Low", "Mid", "None", "Impr. (%)"]
+    assert column(opened, table, 0) == [EVIL, "Low", "Mid", "None", "Impr. (%) of best over second"]
     assert gauc.get_attribute("aria-sort") is None
     runs = opened.find_element("css selector", "#runs table")
     runs.find_elements("css selector", "thead button")[4].click()
