@@ -55,7 +55,10 @@ def draw(arguments) -> list[Path]:
     written = []
 
     def keep(figure, folder, name) -> None:
-        written.extend(save(figure, folder, name))
+        try:
+            written.extend(save(figure, folder, name))
+        except OSError as error:
+            raise UserError(f"Can't write to {folder} ({error.strerror}): give another --out.") from error
         print("\n".join(map(str, written[-2:])), flush=True)
 
     missing = []
@@ -64,16 +67,19 @@ def draw(arguments) -> list[Path]:
         prefix = f"{run.name}-" if out and len(runs) > 1 else ""
         try:
             maps = class_maps(run)
+        except UserError as error:
+            missing.append(str(error))
+        else:
             keep(classes_figure(run, maps), folder, f"{prefix}classes")
             for title, attribute in (("embeddings", "silhouette"), ("t-SNE map", "map_silhouette")):
                 before, after = (getattr(maps[when], attribute) for when in ("before", "after"))
                 print(f"silhouette of the classes' {title}: before {before:.4f}, after {after:.4f}")
-        except UserError as error:
-            missing.append(str(error))
         try:
-            keep(curves_figure(run), folder, f"{prefix}curves")
+            curves = curves_figure(run)
         except UserError as error:
             missing.append(str(error))
+        else:
+            keep(curves, folder, f"{prefix}curves")
     for kind, path in studies:
         function, key = _STUDIES[kind]
         keep(function(_study(path, kind, key)), Path(out or path.parent / "figures"), kind)

@@ -168,15 +168,18 @@ def test_several_runs_share_an_output_folder(run, tmp_path, capsys):
         (["--ablation=SASRec/log"], "can't be read as JSON"),
         (["--ablation=gone.json"], "can't be read as JSON"),
         (["--ablation=a.json", "--ablation=b.json"], "given twice"),
+        (["--run=TALLRec", "--out=SASRec/log"], "Can't write to SASRec/log"),
         (["--run=SASRec", "--run=other/SASRec", "--out=out"], "of the same name"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in (tmp_path / "SASRec", tmp_path / "other" / "SASRec"):
+    for folder in (tmp_path / "SASRec", tmp_path / "other" / "SASRec", tmp_path / "TALLRec"):
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text("{}")
+        (folder / "result.json").write_text('{"model": "TALLRec", "dataset": "toy"}')
         (folder / "log").write_text("no JSON")
+    curves = {"step one": [{"epoch": 0, "loss": 0.5, "valid": None}]}
+    (tmp_path / "TALLRec" / "curves.json").write_text(json.dumps(curves))
     assert figure.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said and said.count("\n") == 1
