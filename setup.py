@@ -15,7 +15,7 @@ OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 with_recbole = ["recbole==1.2.1", "setuptools<81", "numpy<2", "pandas<3", "pyarrow<20"]
 
 # RecBole's own requirements, with a Ray of today: there it is installed with --no-deps.
-without_recbole = ["scipy", "scikit-learn", "colorlog==4.7.2", "colorama==0.4.4", "tensorboard"]
+without_recbole = ["scipy", "colorlog==4.7.2", "colorama==0.4.4", "tensorboard"]
 without_recbole += ["thop>=0.1.1.post2207130030", "plotly", "texttable", "ray[tune]>=2.10"]
 without_recbole += ["setuptools"]  # thop imports distutils, which Python 3.12 removed
 
@@ -43,6 +43,8 @@ setup(
         "protobuf>=3.20",
         "numpy>=1.24",
         "pandas>=2.0",
+        "scikit-learn>=1.2",
+        "matplotlib>=3.7",
         "jinja2>=3",
         "psutil>=5.9",
         "tabulate>=0.9",

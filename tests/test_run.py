@@ -59,6 +59,9 @@ def test_result_holds_what_the_docs_say(ganprompt):
     assert len((ganprompt.directory / "attributes.txt").read_text().splitlines()) == 3
     texts = (ganprompt.directory / "texts.tsv").read_text().splitlines()
     assert len(texts) == 1 + record["statistics"]["items"] and texts[0].count("\t") == 4
+    classes = load_file(ganprompt.directory / "classes.safetensors")
+    assert classes["before"].shape == classes["after"].shape == (12, 3, 32)  # users, classes, hidden
+    assert not np.array_equal(classes["before"], classes["after"])
     assert "step one" in (ganprompt.directory / "run.log").read_text()
     assert list(ganprompt.directory.parent.parent.glob("candidates/toy-test-*.safetensors"))
 

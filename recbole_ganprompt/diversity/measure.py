@@ -10,6 +10,15 @@ from torch.nn.functional import cosine_similarity, log_softmax
 
 from recbole_ganprompt.diversity.constraint import class_pairs, jensen_shannon
 
+CLASSES_FILE = "classes.safetensors"
+"""Embeddings ``before`` and ``after`` [users, classes, hidden] (float16) of held-out users, for Figure 6.
+
+This module's source is part of the key of the encoder's cached folder, so that a folder made before
+there was such a file is not taken for one that has it.
+"""
+CLASSES_USERS = 300
+"""Users in that file, at most."""
+
 
 def class_measures(
     embeddings: np.ndarray, *, temperature: float = 1.0, seed: int = 0, sample: int = 1500

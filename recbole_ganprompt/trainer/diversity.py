@@ -1,10 +1,12 @@
 """Stages 1 to 3: from titles and histories to attributes, the diversity encoder and diverse texts."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recbole_ganprompt.data.cache import cached_folder
@@ -18,7 +20,7 @@ from recbole_ganprompt.diversity.attributes import (
     write_words,
 )
 from recbole_ganprompt.diversity.encoder import DiversitySettings, split_users, train_diversity_encoder
-from recbole_ganprompt.diversity.measure import class_measures
+from recbole_ganprompt.diversity.measure import CLASSES_FILE, CLASSES_USERS, class_measures
 from recbole_ganprompt.diversity.reconstruction import ReconstructionSettings, reconstruct
 from recbole_ganprompt.language.backbone import backbone_cache, from_pretrained
 from recbole_ganprompt.language.builtin import Corpus
@@ -90,7 +92,7 @@ class DiversityStages:
         findings : dict
             The encoder's curves, separability before and after, and measures of the texts.
         folder : Path
-            Where the encoder is kept.
+            Where the encoder is kept, with the embeddings of ``CLASSES_FILE``.
         """
         config = self.config
         name = config["generator"]
@@ -152,27 +154,30 @@ class DiversityStages:
         untrained = encoder.DiversityEncoder(
             seq2seq, tokenizer, trained.discriminator, attributes, template, settings, []
         )
-        separability = {
-            when: class_measures(one.embed(self.titles, histories, device=self.device))
+        embeddings = {
+            when: one.embed(self.titles, histories, device=self.device)
             for when, one in (("before", untrained), ("after", trained))
         }
+        some = {when: values[:CLASSES_USERS].astype(np.float16) for when, values in embeddings.items()}
+        save_file(some, folder / CLASSES_FILE)
         decoded = reconstruct(
             trained, titles=self.titles, excluded=self.excluded, settings=decoding, **common
         )
         findings = {
             "curve": trained.history,
-            "separability": separability,
+            "separability": {when: class_measures(values) for when, values in embeddings.items()},
             "reconstruction": {**decoded.measures, "fallbacks": decoded.fallbacks},
         }
         return decoded.texts, findings
 
 
-def write_findings(directory: Path, attributes, texts, titles) -> None:
-    """Put the attribute list and the reconstructed texts beside a run's result.
+def write_findings(directory: Path, folder: Path, attributes, texts, titles) -> None:
+    """Put the attribute list, the reconstructed texts and the classes' embeddings beside a run's result.
 
     ``attributes.txt`` has one word a line; ``texts.tsv`` the title of each item and its text under
-    each class.
+    each class; ``classes.safetensors`` comes from the encoder's ``folder``.
     """
+    shutil.copyfile(folder / CLASSES_FILE, directory / CLASSES_FILE)
     write_words(directory / "attributes.txt", attributes, "edit and pass as --attribute_file")
     header = "\t".join(["item", "title", "plain", *attributes])
     columns = [np.arange(len(titles)).astype(str).tolist(), titles, *texts]

@@ -44,6 +44,6 @@ class GANPromptTrainer(LanguageTrainer):
         self.findings["diversity"] = findings
         self.curves["diversity encoder"] = findings["curve"]
         if self.directory is not None:
-            write_findings(self.directory, attributes, texts, model.titles)
+            write_findings(self.directory, folder, attributes, texts, model.titles)
         tables = [TitleTable(model.tokenizer, row, config["title_tokens"]) for row in texts]
         return TextVariants([original, *tables], config["reconstructed_share"])

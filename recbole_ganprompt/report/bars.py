@@ -1,0 +1,82 @@
+"""The ablation's bar charts: a block for each group of variants, a panel for each measure."""
+
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from recbole_ganprompt.report.style import COLOURS, HATCHES, measure_name, styled
+
+COLUMNS = 4
+# Bars show what a model is above guessing; half of a picture of AUC would be guessing otherwise.
+GUESSING = {"auc": 0.5, "gauc": 0.5}
+
+
+@styled()
+def ablation_figure(ablation: dict) -> Figure:
+    """Draw what each variant of each group of ``ablation.json`` reaches.
+
+    Bars of AUC and GAUC start at 0.5, all others at 0. A line at a bar's end is the standard
+    deviation over seeds, where there are several; a variant whose run failed says so.
+
+    Parameters
+    ----------
+    ablation : dict
+        As read from ``ablation.json``.
+    """
+    groups = ablation["groups"]
+    # Inches: a line for the title and the axis, and one for each bar.
+    heights = [
+        -(-len(group["measures"]) // COLUMNS) * (0.75 + 0.3 * len(group["rows"])) + 0.3 for group in groups
+    ]
+    figure = Figure(figsize=(11, 0.4 + sum(heights)), layout="constrained")
+    blocks = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for block, group in zip(blocks, groups):
+        block.suptitle(f"{group['title']} ({group['figure']})" if group.get("figure") else group["title"])
+        lines = -(-len(group["measures"]) // COLUMNS)
+        panels = block.subplots(lines, COLUMNS, squeeze=False, sharey=True).ravel()
+        for axes, measure in zip(panels, group["measures"]):
+            _panel(axes, group["rows"], measure)
+        for axes in panels[len(group["measures"]) :]:
+            axes.remove()
+    seeds = ", ".join(map(str, ablation["seeds"]))
+    several = "; lines: standard deviation" if len(ablation["seeds"]) > 1 else ""
+    figure.suptitle(f"Ablation on {ablation['dataset']} (seeds: {seeds}{several})", fontweight="bold")
+    return figure
+
+
+def _panel(axes, rows: list[dict], measure: str) -> None:
+    start = GUESSING.get(measure, 0.0)
+    axes.axvline(start, color="black", linewidth=0.8)
+    note = {"textcoords": "offset points", "xytext": (4, 0), "va": "center", "fontsize": 8}
+    room = 0.4
+    for index, row in enumerate(rows):
+        value = (row.get("values") or {}).get(measure) or {}
+        mean, sd = value.get("mean"), value.get("sd")
+        if row["status"] == "failed" or mean is None:
+            word = "failed" if row["status"] == "failed" else "not measured"
+            axes.annotate(word, (start, index), style="italic", **note)
+            continue
+        axes.barh(
+            index,
+            mean - start,
+            left=start,
+            height=0.7,
+            color=to_rgba(COLOURS[index % len(COLOURS)], 0.6),  # lighter than the hatches
+            hatch=HATCHES[index % len(HATCHES)],
+            edgecolor="black",
+            linewidth=0.8,
+            xerr=sd,
+            error_kw={"capsize": 2, "linewidth": 1.2},
+        )
+        text = f"{mean:.3f}"
+        if sd is not None:
+            text, room = f"{text} ± {sd:.3f}", 0.8
+        # Right of the start also where the bar goes left.
+        axes.annotate(text, (max(mean + (sd or 0), start), index), **note)
+    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
+    axes.tick_params(axis="y", length=0)
+    axes.spines.left.set_visible(False)
+    axes.set_title(f"{measure_name(measure)} (bars from {start})" if start else measure_name(measure))
+    axes.xaxis.get_major_locator().set_params(nbins=4)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + room * (high - low))  # for the numbers
