@@ -18,8 +18,8 @@ from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
 
 # What a configuration derives, or says of the process that a run was: not to be given again.
-_DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id"}
-_DERIVED |= {"train_neg_sample_args"}
+DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id"}
+DERIVED |= {"train_neg_sample_args"}
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def load(run_folder) -> Recommender:
             f"{folder} is no finished run of {', '.join(MODELS)}: give a folder of theirs in saved/runs/."
         )
     values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    values = {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
+    values = {key: value for key, value in values.items() if key in known_keys() - DERIVED}
     if (folder / "backbone").is_dir():
         values["llm"] = str(folder / "backbone")
     if values["llm_tuning"] == "full":
