@@ -7,6 +7,11 @@ from recbole_ganprompt.keys import check_keys, load_yaml, parse_value
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.study.cluster import Demand
 
+folder_name = (
+    "the name of a folder, without slashes",
+    lambda value: isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\"),
+)
+
 RUN_OPTIONS = {
     "cpus_per_run": (1, positive_integer),
     "gpus_per_run": (0, non_negative),

@@ -22,6 +22,7 @@ from recbole_ganprompt.prompt.rendering import encode_piece
 from recbole_ganprompt.prompt.wordings import load_wordings
 from recbole_ganprompt.recommender import DERIVED
 from recbole_ganprompt.report.figure import robustness_figure, save
+from recbole_ganprompt.report.page import write_page
 from recbole_ganprompt.report.table import metric_name
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
@@ -201,6 +202,8 @@ def study(arguments: list[str]) -> Path:
     table = to_markdown(record)
     write_text(out / "robustness.md", table)
     save(robustness_figure(record), out / "figures", "robustness")
+    if (out / "benchmark.json").is_file():
+        write_page(out)
     print(table)
     print(out / "robustness.json")
     return out / "robustness.json"

@@ -71,6 +71,18 @@ def _new_defaults(config, values: dict) -> dict:
     return {key: value for key, value in known.items() if key in wanted and key not in values}
 
 
+def configuration(arguments: list[str]):
+    """The configuration that a command line (``--config_files=`` too) asks for.
+
+    Raises
+    ------
+    UserError
+    """
+    files = [path for one in arguments if one.startswith("--config_files=") for path in one[15:].split()]
+    rest = [one for one in arguments if not one.startswith("--config_files=")]
+    return build_config(config_file_list=files, arguments=rest)
+
+
 def make_run(arguments: list[str], log: str) -> str:
     """Make one run whose words go to a file.
 
@@ -86,15 +98,13 @@ def make_run(arguments: list[str], log: str) -> str:
     str
         The run's folder.
     """
-    files = [path for one in arguments if one.startswith("--config_files=") for path in one[15:].split()]
-    rest = [one for one in arguments if not one.startswith("--config_files=")]
     with (
         open(log, "a", encoding="utf-8", buffering=1) as stream,
         redirect_stdout(stream),
         redirect_stderr(stream),
     ):
         try:
-            return str(run(build_config(config_file_list=files, arguments=rest)).directory)
+            return str(run(configuration(arguments)).directory)
         except Exception:
             traceback.print_exc()
             raise

@@ -1,0 +1,193 @@
+"""A benchmark that is killed and goes on, and the studies of its runs: all for real on a small dataset."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from toy_dataset import toy_arguments, write_toy
+
+from recbole_ganprompt.study import ablation, benchmark, robustness
+from recbole_ganprompt.study.cluster import connected
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "--seeds=3",
+    "--memory_per_run=1",
+    "--epochs=2",
+    "--hidden_size=16",
+    "--inner_size=16",
+    "--stopping_step=3",
+    "--teacher_config={'epochs': 3, 'hidden_size': 16, 'inner_size': 32, 'train_batch_size': 16}",
+    "--builtin_llm={'hidden_size': 48, 'intermediate_size': 96, 'vocab_size': 500, 'max_tokens': 10000}",
+    "--GANPrompt.builtin_attribute_lm={'hidden_size': 32, 'intermediate_size': 64, 'steps': 30}",
+    "--GANPrompt.builtin_generator={'hidden_size': 32, 'intermediate_size': 64, 'steps': 30}",
+    "--GANPrompt.diversity_settings={'max_epochs': 1}",
+    "--GANPrompt.attributes=2",
+    "--llm_steps=5",
+    "--mapping_epochs=1",
+]
+MODELS = ["GRU4Rec", "SASRec", "TALLRec", "GANPrompt"]
+
+
+def command(folder, *more):
+    given = [one for one in toy_arguments(folder) if not one.startswith("--dataset")]
+    return ["--datasets=toy", f"--models={','.join(MODELS)}", "--name=study", *given, *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    write_toy(folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(folder):
+    """The same benchmark, killed with SIGKILL when its first run is finished, and what was there then."""
+    with open(folder / "killed.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "run_benchmark.py"), *command(folder, "--SASRec.n_heads=3")],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        try:
+            while "\n1/4" not in (folder / "killed.log").read_text() and process.poll() is None:
+                time.sleep(0.2)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    return sorted(path.parent.name for path in (folder / "saved/runs").glob("*/result.json"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with connected(None, 2, 1, show=False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def broken(folder, killed, cluster):
+    """The benchmark to its end; one model can't be built."""
+    return benchmark.benchmark(command(folder, "--SASRec.n_heads=3"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder, broken):
+    """A copy of what stood there, and the benchmark with the mistake mended."""
+    shutil.copytree(broken, folder / "broken")
+    return benchmark.benchmark(command(folder, "--SASRec.n_heads=2"))
+
+
+def cells(folder):
+    return {cell["model"]: cell for cell in json.loads((folder / "benchmark.json").read_text())["cells"]}
+
+
+def test_a_killed_benchmark_goes_on_and_a_failed_cell_says_why(folder, killed, broken, whole):
+    before, after = cells(folder / "broken"), cells(whole)
+    assert killed and all(Path(cell["run"]).name != "" for cell in after.values())
+    for name in killed:  # what was finished is not made again
+        (kept,) = (cell for cell in before.values() if cell["run"] and Path(cell["run"]).name == name)
+        assert kept["attempts"] == 0
+    assert before["SASRec"]["status"] == "failed" and "hidden size (16)" in before["SASRec"]["reason"]
+    assert "SASRec, seed 3: failed" not in (whole / "table.txt").read_text()
+    assert "failed" in (folder / "broken" / "table.txt").read_text()
+    assert "Traceback" in (folder / "broken" / "logs" / "SASRec-toy-3.log").read_text()
+    # Only the failed one is made again; every other cell keeps its run.
+    assert after["SASRec"]["status"] == "finished" and after["SASRec"]["attempts"] == 1
+    assert all(after[model]["run"] == before[model]["run"] for model in MODELS if model != "SASRec")
+
+
+def test_results_are_those_of_the_runs(folder, whole):
+    runs = pd.read_csv(whole / "runs.csv")
+    ranks = pd.read_parquet(whole / "ranks.parquet")
+    found = cells(whole)
+    assert {cell["candidates"] for cell in found.values()} == set(runs["candidates"])
+    for model, cell in found.items():
+        record = json.loads((Path(cell["run"]) / "result.json").read_text())
+        mine = runs[(runs["model"] == model) & (runs["split"] == "test")].set_index("metric")["value"]
+        assert mine.to_dict() == pytest.approx(record["test"])
+        of_users = ranks[ranks["model"] == model]
+        assert len(of_users) == 60 and set(of_users["user"]) == {f"u{index}" for index in range(60)}
+        assert (10 - of_users["rank"]).mean() / 9 == pytest.approx(record["test"]["gauc"])
+    examples = json.loads((whole / "examples.json").read_text())["toy"]
+    assert len(examples) == 5 and set(examples[0]["scores"]) == set(MODELS)
+    assert sum(one["target"] for one in examples[0]["candidates"]) == 1
+    text = (whole / "table.txt").read_text()
+    best = max(
+        found, key=lambda model: runs[(runs.model == model) & (runs.metric == "gauc")]["value"].iloc[-1]
+    )
+    assert f"GAUC: {best} over " in text and "Impr. (%) of GANPrompt" in text
+    assert "<title>" in (whole / "index.html").read_text()
+
+
+def test_robustness_asks_every_language_model_of_a_benchmark(whole):
+    path = robustness.study([f"--run={whole}", "--memory_per_run=1"])
+    record = json.loads(path.read_text())
+    assert path.parent == whole and [run["model"] for run in record["runs"]] == ["TALLRec", "GANPrompt"]
+    for run in record["runs"]:
+        # Under the training wording the model says what its own run measured.
+        kept = json.loads((Path(run["run"]) / "result.json").read_text())["test"]
+        assert run["baseline"] == pytest.approx({name: kept[name] for name in record["metrics"]}, abs=1e-6)
+        groups = [variant["group"] for variant in record["variants"]]
+        assert groups.count("wording") >= 12 and groups.count("perturbation") >= 8
+        assert len(run["variants"]) + len(run["skipped"]) == len(groups)
+        wording = run["summary"]["wording"]
+        assert wording["metrics"]["auc"]["worst"] <= wording["metrics"]["auc"]["mean"]
+        assert 0 < wording["top1_changed"]["mean"] <= 1 and wording["kendall_tau"]["mean"] < 1
+        assert (
+            wording["top1_changed"]["low"]
+            <= wording["top1_changed"]["mean"]
+            <= wording["top1_changed"]["high"]
+        )
+    assert "robustness" in (whole / "index.html").read_text().lower()
+    assert (whole / "figures" / "robustness.svg").is_file()
+
+
+def test_ablation_shares_the_unchanged_run(folder, whole):
+    given = [one for one in command(folder) if one.split("=")[0] not in ("--datasets", "--models", "--name")]
+    path = ablation.ablation(
+        ["--dataset=toy", "--groups=reconstructed,guidance", *given, "--reconstructed_share=0"]
+    )
+    record = json.loads(path.read_text())
+    shares, guidance = record["groups"]
+    assert [row["label"] for row in shares["rows"]] == ["0", "0.5", "1"]
+    assert all(row["status"] == "finished" and 0 < row["values"]["auc"]["mean"] < 1 for row in shares["rows"])
+    # "both" under guidance is the run with the share given for all.
+    assert guidance["rows"][3]["runs"] == shares["rows"][0]["runs"]
+    made = {row["runs"][0] for group in record["groups"] for row in group["rows"]}
+    assert len(made) == 6 and shares["rows"][1]["runs"][0] in {cell["run"] for cell in cells(whole).values()}
+    assert "| both" in (path.parent / "ablation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (benchmark.main, ["--models=GANPromt"], "did you mean GANPrompt?"),
+        (benchmark.main, ["--models=SASRec", "--TALLRek.epochs=3"], "TALLRek is none of the models"),
+        (benchmark.main, ["--models=SASRec", "--metrics=hit@7"], "hit@7 is not measured"),
+        (benchmark.main, ["--models=SASRec", "--name=../x"], "without slashes"),
+        (benchmark.main, ["--models=SASRec", "--seeds=one"], "--seeds must be"),
+        (ablation.main, [], "Name a dataset"),
+        (
+            ablation.main,
+            ["--dataset=ml-100k", "--groups=colour"],
+            "--groups must be one or more of diversity",
+        ),
+        (robustness.main, [], "Name a finished run"),
+        (robustness.main, ["--run=nowhere"], "nowhere is no finished run of GANPrompt"),
+    ],
+)
+def test_mistakes_are_one_sentence(main, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+    assert list(tmp_path.iterdir()) == []
