@@ -15,6 +15,9 @@ gradients of a part of a training epoch (a positive and three negatives at each 
     What TALLRec's and CoLLM's code does: one row for each pair in the data's order, batches of 32 padded to
     their longest, the whole vocabulary's logits at every position, cross-entropy over them in training.
 
+With ``--options`` also training the shared way with a model that was changed: ``compiled`` (``llm_compile``)
+and ``recomputed`` (``gradient_checkpointing``).
+
 The sides take turns, ``--repeats`` times; a figure is the fastest of its turns. ``share_of_token_limit`` is
 the scoring speed-up as a share of what the numbers of tokens alone allow (separate prompts' over shared
 ones'); above 1 where something else is saved too, here the last layer, which is computed for the answers
@@ -22,6 +25,7 @@ alone. Peak memory is that of a process of its own for each side.
 """
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -35,6 +39,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.batches import TextVariants
+from recbole_ganprompt.language.backbone import compile_elementwise
 from recbole_ganprompt.language.layout import collate, separate_prompts
 from recbole_ganprompt.language.packing import Branch, batches_by_tokens, pack_row
 from recbole_ganprompt.language.reader import Question, Reader
@@ -43,6 +48,7 @@ from recbole_ganprompt.trainer.stages import Stages
 from recbole_ganprompt.trainer.tallrec import TALLRecTrainer
 
 SIDES = ("shared", "separate", "published")
+OPTIONS = ("compiled", "recomputed")
 PUBLISHED_BATCH = 32
 
 
@@ -69,6 +75,7 @@ class Sides:
         self.rows = [pack_row(prompt, one.history, [_branch(one)]) for one in questions]
         self.pairs = [one for row in self.rows for one in separate_prompts(row)]
         self.training_pairs = [one for row in training for one in separate_prompts(row)]
+        self._changed = {}
 
     def score(self, side: str) -> np.ndarray:
         """[users, 10] scores."""
@@ -81,18 +88,31 @@ class Sides:
 
     def train(self, side: str) -> torch.Tensor:
         """The gradients of all training rows, flat."""
-        self.llm.zero_grad(set_to_none=True)
+        llm, layout = (self._change(side), "shared") if side in OPTIONS else (self.llm, side)
+        llm.zero_grad(set_to_none=True)
         if side == "published":
             for part in _parts(self.training_pairs):
                 self._published_loss(part).backward()
         else:
-            reader = Reader(self.llm, self.answers, self.budget, side)
+            reader = Reader(llm, self.answers, self.budget, layout)
             for part in batches_by_tokens([reader.tokens(row) for row in self.training], self.budget):
                 batch = collate([self.training[index] for index in part], self.device, reader.layout)
                 labels = [float(candidate == 0) for _, candidate in batch.references]
                 labels = torch.tensor(labels, device=self.device)
                 binary_cross_entropy_with_logits(reader.logits(batch), labels, reduction="sum").backward()
-        return torch.cat([p.grad.flatten() for p in self.llm.parameters() if p.grad is not None])
+        return torch.cat([p.grad.flatten() for p in llm.parameters() if p.grad is not None])
+
+    def _change(self, option: str):
+        """The model with an option on; made at its first use."""
+        if option not in self._changed:
+            llm = copy.deepcopy(self.llm)
+            if option == "compiled":
+                compile_elementwise(llm)
+            else:
+                llm.gradient_checkpointing_enable()
+                llm.train()  # transformers recomputes in training only; this model has no dropout
+            self._changed[option] = llm
+        return self._changed[option]
 
     def _padded(self, pairs):
         width = max(map(len, pairs))
@@ -214,6 +234,22 @@ def compare(sides: Sides, repeats: int) -> dict:
     }
 
 
+def compare_options(sides: Sides, repeats: int) -> dict:
+    """Training seconds with and without each option, in turns; the first turn, which compiles, apart."""
+    first = {}
+    for option in OPTIONS:
+        started = perf_counter()
+        sides.train(option)
+        first[option] = perf_counter() - started
+    seconds = dict.fromkeys(("shared", *OPTIONS), np.inf)
+    for _ in range(repeats):
+        for side in seconds:
+            started = perf_counter()
+            sides.train(side)
+            seconds[side] = min(seconds[side], perf_counter() - started)
+    return {"training_seconds": seconds, "first_turn_seconds": first}
+
+
 def print_table(result: dict) -> None:
     """The ratios as lines of text."""
     for part, seconds in result["seconds"].items():
@@ -236,6 +272,7 @@ def main() -> None:
     parser.add_argument("--training_users", type=int, default=40, help="whose positions are trained on")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object in the last line")
+    parser.add_argument("--options", action="store_true", help="llm_compile and gradient_checkpointing too")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sides = beauty(options)
@@ -255,6 +292,11 @@ def main() -> None:
             for part in ("scoring", "training")
         },
     }
+    if options.options:
+        result["options"] = compare_options(sides, options.repeats)
+        given = [one for one in sys.argv[1:] if one != "--options"]
+        memory = {option: memory_of(option, "training", given) for option in OPTIONS}
+        result["options"]["peak_memory_mb"] = memory
     if not options.json:
         print_table(result)
     print(json.dumps(result))

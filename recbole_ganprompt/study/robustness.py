@@ -77,12 +77,13 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     record = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
     values = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
     values = {key: value for key, value in values.items() if key in known_keys() - DERIVED}
-    values |= {"data_path": data_path} if data_path else {}
+    known = Path(values["data_path"])  # RecBole has put the dataset's name behind it
+    values["data_path"] = data_path or str(known.parent if known.name == record["dataset"] else known)
     dataset = TextSequentialDataset(build_config(config_dict=values))
     sets = [dataset.evaluation_set(phase) for phase in ("valid", "test")]
     if candidates_fingerprint(*sets) != record["candidates"]:
         raise UserError(
-            f"{folder}: the data in {values['data_path']} are not those that the run was made with."
+            f"{folder}: the data in {values['data_path']} are not those of the run: give its --data_path."
         )
     evaluation = sets[1] if users is None else sets[1].sample(users)
 
