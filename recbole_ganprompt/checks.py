@@ -115,6 +115,7 @@ CHECKS: dict[str, Check] = {
     "gradient_checkpointing": truth,
     "llm_compile": truth,
     "prompt_diversity": truth,
+    "mapping_positions": choice("held_out", "all"),
     "guidance": choice("off", "words", "vector", "both"),
     "llm_sharding": truth,
     "num_workers": positive_integer,

@@ -35,6 +35,15 @@ class Positions:
         opinions = None if self.opinions is None else self.opinions[index]
         return Positions(self.users[index], self.ends[index], self.candidates[index], opinions)
 
+    def joined(self, others: "Positions") -> tuple["Positions", np.ndarray]:
+        """These and others that have no opinions, in order; and where these stand among them."""
+        users = np.concatenate([self.users, others.users])
+        ends = np.concatenate([self.ends, others.ends])
+        candidates = np.concatenate([self.candidates, others.candidates])
+        opinions = np.concatenate([self.opinions, np.zeros(others.candidates.shape, dtype=np.float32)])
+        order = np.lexsort((ends, users))
+        return Positions(users, ends, candidates, opinions)[order], np.flatnonzero(order < len(self))
+
     def split_by_age(self) -> tuple["Positions", "Positions"]:
         """The older and the newer half of each user's positions (the newer one is the larger)."""
         _, first, counts = np.unique(self.users, return_index=True, return_counts=True)
@@ -78,6 +87,7 @@ def training_rows(
     row_tokens: int,
     soft_guidance: bool,
     generator: np.random.Generator,
+    references: np.ndarray | None = None,
 ) -> list[Row]:
     """Pack positions of one user behind their common history.
 
@@ -98,14 +108,17 @@ def training_rows(
         A row is closed once it has this many tokens.
     soft_guidance : bool
     generator : numpy Generator
+    references : int64 array [rows], optional
+        What each position is called in the rows' references; its index by default.
 
     Returns
     -------
     list of Row
-        A row's references are ``(index into positions, candidate)``.
+        A row's references are ``(position, candidate)``.
     """
     rows: list[Row] = []
     count = positions.candidates.shape[1]
+    references = np.arange(len(positions)) if references is None else references
     start = 0
     while start < len(positions):
         prompt = prompts[generator.integers(len(prompts))] if len(prompts) > 1 else prompts[0]
@@ -130,7 +143,7 @@ def training_rows(
                 guidance=[prompt.guidance[level] for level in guidance[index]]
                 if guidance is not None
                 else [()] * count,
-                reference=[(index, candidate) for candidate in range(count)],
+                reference=[(int(references[index]), candidate) for candidate in range(count)],
                 unpreference=texts.draw(unpreference[index][unpreference[index] > 0], generator)
                 if unpreference is not None
                 else [],

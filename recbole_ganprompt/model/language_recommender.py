@@ -110,7 +110,12 @@ class LanguageRecommender(SequentialRecommender):
     def _prompts(self, source: dict) -> dict[str, PromptTokens]:
         """A template's prompt for each stage, without the phrases that the stage has nothing for."""
         guided = {USER, TARGET} if self.guidance_words else {USER, TARGET, GUIDANCE}
-        unfilled = {"text": {GUIDANCE, USER, TARGET}, "guided": guided, "mapped": set()}
+        unfilled = {
+            "text": {GUIDANCE, USER, TARGET},
+            "guided": guided,
+            "vectors": {GUIDANCE},
+            "mapped": set(),
+        }
         return {
             stage: PromptTokens(
                 self.tokenizer,

@@ -1,5 +1,7 @@
 """GANPrompt's stages, from top to bottom: teacher, diversity, step one, step two."""
 
+import numpy as np
+
 from recbole_ganprompt.data.batches import TextVariants
 from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.trainer.diversity import DiversityStages, write_findings
@@ -23,7 +25,13 @@ class GANPromptTrainer(LanguageTrainer):
             self.tune_language_model(dataset, valid_data, texts, guided=older, kept_back=newer)
         if collaborative:
             with self.stages.stage("step two"):
-                self.tune_mapping(dataset, valid_data, newer, texts)
+                positions, guided = newer, None
+                if config["mapping_positions"] == "all":
+                    # The others have no opinion that the teacher hadn't learnt by heart: only its vectors.
+                    generator = np.random.default_rng([config["seed"], 3])
+                    others = self.text_positions(dataset, [newer], generator)
+                    positions, guided = newer.joined(others)
+                self.tune_mapping(dataset, valid_data, positions, texts, guided)
 
     def diverse_texts(self, dataset) -> TextVariants:
         """Stages 1 to 3: item texts under each attribute, for a share of the training prompts."""

@@ -133,22 +133,24 @@ class LanguageTrainer(SequentialTrainer):
         targets = sequences.items[sequences.offsets[users] + ends]
         return Positions(users, ends, np.concatenate([targets[:, None], negatives], axis=1))
 
-    def rows(self, dataset, positions: Positions, stage: str, texts: TextVariants, generator):
-        """Pack positions into rows of the stage's prompt."""
+    def rows(self, dataset, positions: Positions, stage: str, texts: TextVariants, generator, at=None):
+        """Pack positions (those with the indices ``at``, or all) into rows of the stage's prompt."""
+        part = positions if at is None else positions[at]
         guidance = None
-        if stage != "text" and self.model.guidance_words:
-            guidance = self.model.guidance_levels(positions.opinions)
+        if stage in ("guided", "mapped") and self.model.guidance_words:
+            guidance = self.model.guidance_levels(part.opinions)
         return training_rows(
-            positions,
+            part,
             dataset.training_sequences(),
             self.model.training_prompts(stage),
             texts,
             guidance,
-            dataset.dislikes_before(positions.users, positions.ends),
+            dataset.dislikes_before(part.users, part.ends),
             self.model.history_length,
             self.config["row_tokens"],
             self.model.soft_guidance and stage == "mapped",
             generator,
+            at,
         )
 
     def batches(self, rows, generator):
@@ -349,8 +351,15 @@ class LanguageTrainer(SequentialTrainer):
             step, parameters, epoch_batches, lambda batch: self._loss(batch, None), valid_data
         )
 
-    def tune_mapping(self, dataset, valid_data, positions: Positions, texts: TextVariants):
+    def tune_mapping(self, dataset, valid_data, positions: Positions, texts: TextVariants, guided=None):
         """Step two: soft tokens from the teacher's vectors and, where the prompt has it, opinion.
+
+        Parameters
+        ----------
+        positions : Positions
+        texts : TextVariants
+        guided : int64 array, optional
+            Indices of the positions that are asked with the teacher's opinion; all by default.
 
         ``step_two`` decides what learns: ``mapping`` only the mapping MLP; ``lora+mapping`` the
         language model's trainable weights as well; ``teacher+mapping`` the teacher as well; ``all``.
@@ -381,7 +390,10 @@ class LanguageTrainer(SequentialTrainer):
 
         def epoch_batches(epoch):
             generator = np.random.default_rng([config["seed"], 3, epoch])
-            rows = self.rows(dataset, positions, "mapped", texts, generator)
+            rows = self.rows(dataset, positions, "mapped", texts, generator, guided)
+            if guided is not None:
+                others = np.setdiff1d(np.arange(len(positions)), guided)
+                rows += self.rows(dataset, positions, "vectors", texts, generator, others)
             return self.batches(rows, generator)
 
         def loss_of_batch(batch):
