@@ -48,7 +48,7 @@ setup(
     ],
     extras_require={
         "quantization": ["bitsandbytes>=0.43"],
-        "test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*"],
+        "test": ["hyperopt>=0.2.7", "hypothesis>=6", "pytest>=8", "ruff==0.17.*"],
     },
     entry_points={"console_scripts": ["recbole-ganprompt=recbole_ganprompt.cli:main"]},
     classifiers=[
