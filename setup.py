@@ -56,7 +56,14 @@ setup(
     extras_require={
         "quantization": ["bitsandbytes>=0.43"],
         # The page's tests drive Chromium where it is installed, with the rules of axe.
-        "test": ["hypothesis>=6", "pytest>=8", "ruff==0.17.*", "selenium>=4", "axe-core-python>=0.1"],
+        "test": [
+            "hyperopt>=0.2.7",
+            "hypothesis>=6",
+            "pytest>=8",
+            "ruff==0.17.*",
+            "selenium>=4",
+            "axe-core-python>=0.1",
+        ],
     },
     entry_points={"console_scripts": ["recbole-ganprompt=recbole_ganprompt.cli:main"]},
     classifiers=[

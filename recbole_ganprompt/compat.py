@@ -1,4 +1,4 @@
-"""What RecBole 1.2.1 needs on today's numpy, scipy, torch and pandas; nothing else.
+"""What RecBole 1.2.1 needs on today's numpy, scipy, torch, pandas and hyperopt; nothing else.
 
 Each shim looks first whether it is needed, so on the versions that RecBole was written for nothing
 happens.
@@ -7,6 +7,7 @@ happens.
 import functools
 import importlib.util
 import sys
+from importlib.metadata import version
 
 INSTALL = "pip install --no-deps recbole==1.2.1"
 
@@ -25,6 +26,7 @@ def apply() -> None:
     _restore_dok_update()
     _let_recbole_load_its_checkpoints()
     _fill_missing_values_on_pandas_3()
+    _search_exhaustively_on_hyperopt_0_2_6()
 
 
 def _restore_numpy_names() -> None:
@@ -98,3 +100,35 @@ def _fill_missing_values_on_pandas_3() -> None:
 
     fill_nan.for_pandas_3 = True
     Dataset._fill_nan = fill_nan
+
+
+def _search_exhaustively_on_hyperopt_0_2_6() -> None:
+    """``HyperTuning``'s default search draws by numpy's old generator, hyperopt 0.2.6 by the new one."""
+    if importlib.util.find_spec("hyperopt") is None or version("hyperopt") == "0.2.5":  # RecBole's own pin
+        return
+    from recbole.trainer import hyper_tuning
+
+    if hasattr(hyper_tuning.exhaustive_search, "for_hyperopt_0_2_6"):
+        return
+
+    def exhaustive_search(new_ids, domain, trials, seed, nbMaxSucessiveFailures=1000):
+        """Draw combinations that were not tried yet; none where so many draws in a row were."""
+        from hyperopt import rand
+
+        def choices(trial):
+            return sorted((key, *values) for key, values in trial["misc"]["vals"].items())
+
+        tried, drawn = [choices(trial) for trial in trials.trials], []
+        for new_id in new_ids:
+            for attempt in range(nbMaxSucessiveFailures + 1):
+                (trial,) = rand.suggest([new_id], domain, trials, seed + attempt)
+                if choices(trial) not in tried:
+                    tried.append(choices(trial))
+                    drawn.append(trial)
+                    break
+            else:
+                return []
+        return drawn
+
+    exhaustive_search.for_hyperopt_0_2_6 = True
+    hyper_tuning.exhaustive_search = exhaustive_search

@@ -5,10 +5,11 @@ import sys
 import traceback
 import warnings
 
-# Said by RecBole's own code about itself; the user can do nothing about them.
+# Said by RecBole's and Ray's own code about itself; the user can do nothing about them.
 _NOISE = (
     r"`torch\.cuda\.amp\.GradScaler",
     "The given NumPy array is not writable",
+    "pkg_resources is deprecated",
     "A value is trying to be set on a copy of a DataFrame",
 )
 

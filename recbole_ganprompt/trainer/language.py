@@ -59,6 +59,8 @@ class LanguageTrainer(SequentialTrainer):
     ----------
     curves : dict of list
         Loss and validation metric by step, for figures.
+    epoch_ended : callable or None
+        Takes the :class:`Step`, the epoch's number and its metrics on the sample of validation users.
     """
 
     VALIDATIONS = 5
@@ -66,6 +68,7 @@ class LanguageTrainer(SequentialTrainer):
     def __init__(self, config, model):
         super().__init__(config, model)
         self.curves: dict[str, list] = {}
+        self.epoch_ended = None
         if config["llm_sharding"]:
             if workers.count() == 1 or config["llm_tuning"] == "full":
                 raise UserError(
@@ -237,6 +240,8 @@ class LanguageTrainer(SequentialTrainer):
             if metrics is None or score > best_score:
                 best_score, best_metrics = score, metrics
                 best_state = [parameter.detach().clone() for parameter in parameters]
+            if self.epoch_ended is not None:
+                self.epoch_ended(step, epoch, metrics)
         bar.close()
         if best_state is not None:
             with torch.no_grad():
@@ -319,7 +324,8 @@ class LanguageTrainer(SequentialTrainer):
         model, config = self.model, self.config
         if guided is not None and model.guidance_words:
             quantiles = np.linspace(0, 1, len(model.guidance_thresholds) + 2)[1:-1]
-            thresholds = np.quantile(guided.opinions, quantiles)
+            known = guided if len(guided) else kept_back  # none is older where one item of each is kept back
+            thresholds = np.quantile(known.opinions, quantiles)
             model.guidance_thresholds.copy_(torch.from_numpy(thresholds))
         model.stage = "text" if guided is None else "guided"
         excluded = [part for part in (guided, kept_back) if part is not None]
