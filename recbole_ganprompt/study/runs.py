@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import plain_values, run
-from recbole_ganprompt.keys import load_yaml, properties_path
+from recbole_ganprompt.keys import known_keys, load_yaml, properties_path
 
 # Keys that say where a run was made and what it showed, and change no result.
 _ELSEWHERE = {"checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "device", "use_gpu"}
@@ -24,7 +24,8 @@ def identity(config: dict) -> dict:
     config : dict
         As ``result.json`` has it.
     """
-    return {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    # Some of RecBole's models note things of their own in a configuration: no keys, and not there before.
+    return {key: value for key, value in config.items() if key in known_keys() - _ELSEWHERE}
 
 
 class FinishedRuns:
