@@ -1,6 +1,7 @@
 """GANPrompt without its parts: ``run_ablation.py`` (the paper's Figures 7 to 9, and more of its choices)."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def ablation(arguments: list[str]) -> Path:
     record = {
         "dataset": dataset,
         "seeds": seeds,
-        "command": " ".join(["python run_ablation.py", *arguments]),
+        "command": shlex.join(["python", "run_ablation.py", *arguments]),
         **provenance(),
     }
 

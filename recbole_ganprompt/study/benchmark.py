@@ -11,6 +11,7 @@ Every run that isn't there yet is a Ray task; the results go to ``<checkpoint_di
 """
 
 import json
+import shlex
 from pathlib import Path
 
 from recbole_ganprompt.checks import natural, text, truth
@@ -95,7 +96,7 @@ def benchmark(arguments: list[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     summary = {
         "name": folder.name,
-        "command": " ".join(["python run_benchmark.py", *arguments]),
+        "command": shlex.join(["python", "run_benchmark.py", *arguments]),
         **provenance(),
         "metrics": _metrics(cells[0].config),
         "shown": options["metrics"],
@@ -119,7 +120,8 @@ def _distinct(values: list) -> list:
 
 def _metrics(config) -> list[str]:
     names = [f"{name}@{k}" for name in ("hit", "ndcg", "mrr") for k in config["topk"]]
-    return ["auc", "gauc", *names]
+    same = {"ndcg@1", "mrr@1"}  # as hit@1
+    return ["auc", "gauc", *(name for name in names if name not in same)]
 
 
 def main(arguments=None) -> int:
