@@ -21,7 +21,7 @@ class UserError(ValueError):
     """
 
 
-def exit_status(command, arguments, interrupted: str = "interrupted") -> int:
+def exit_status(command, arguments, interrupted: str = "interrupted", usage: str | None = None) -> int:
     """Run a command of ours.
 
     Parameters
@@ -32,6 +32,8 @@ def exit_status(command, arguments, interrupted: str = "interrupted") -> int:
         ``sys.argv[1:]`` if None. ``--debug`` among them shows an error's traceback.
     interrupted : str
         What Ctrl-C is answered with.
+    usage : str, optional
+        What ``--help`` prints; without it the command answers that itself.
 
     Returns
     -------
@@ -43,6 +45,9 @@ def exit_status(command, arguments, interrupted: str = "interrupted") -> int:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     try:
+        if usage and {"--help", "-h"} & set(arguments):
+            print(usage)
+            return 0
         command([argument for argument in arguments if argument != "--debug"])
         sys.stdout.flush()
         return 0

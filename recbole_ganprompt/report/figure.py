@@ -131,14 +131,7 @@ def _study(path: Path, kind: str, key: str) -> dict:
 
 def main(arguments=None) -> int:
     """Run the command line: exit status 0, or 2 for a mistake that the user can mend."""
-    return exit_status(_command, arguments)
-
-
-def _command(arguments) -> None:
-    if {"--help", "-h"} & set(arguments):
-        print(USAGE)
-    else:
-        draw(arguments)
+    return exit_status(draw, arguments, usage=USAGE)
 
 
 if __name__ == "__main__":

@@ -205,11 +205,6 @@ def _number(value: dict | None) -> str:
 
 def main(arguments=None) -> int:
     """Run the command line: exit status 0, or 2 for a mistake that the user can mend."""
-    return exit_status(_command, arguments, "interrupted; the same command goes on with what is missing")
-
-
-def _command(arguments) -> None:
-    if {"--help", "-h"} & set(arguments):
-        print(USAGE)
-    else:
-        ablation(arguments)
+    return exit_status(
+        ablation, arguments, "interrupted; the same command goes on with what is missing", usage=USAGE
+    )

@@ -126,11 +126,6 @@ def _metrics(config) -> list[str]:
 
 def main(arguments=None) -> int:
     """Run the command line: exit status 0, or 2 for a mistake that the user can mend."""
-    return exit_status(_command, arguments, "interrupted; the same command goes on with what is missing")
-
-
-def _command(arguments) -> None:
-    if {"--help", "-h"} & set(arguments):
-        print(USAGE)
-    else:
-        benchmark(arguments)
+    return exit_status(
+        benchmark, arguments, "interrupted; the same command goes on with what is missing", usage=USAGE
+    )

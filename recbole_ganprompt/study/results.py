@@ -1,5 +1,6 @@
 """What a benchmark's finished runs say together: tables, significance, users' ranks, examples."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -9,10 +10,13 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.significance import compare, holm, per_user, stars
 from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.keys import load_yaml, properties_path
+from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.report import table as tables
+from recbole_ganprompt.report.figure import classes_figure, curves_figure, save
 from recbole_ganprompt.report.page import write_page
 
 EXAMPLES = 5
@@ -61,8 +65,22 @@ def write_results(folder: Path, summary: dict, configs: dict, options: dict) -> 
     write_text(folder / "table.html", tables.to_html(shown))
     write_text(folder / "examples.json", json.dumps(_examples(scores, datasets), ensure_ascii=False))
     write_text(folder / "benchmark.json", json.dumps(summary, indent=1))
+    _figures(folder / "figures", finished)
     print((folder / "table.txt").read_text(encoding="utf-8"))
     print(write_page(folder))
+
+
+def _figures(folder: Path, finished: list[dict]) -> None:
+    """Curves of each language model's first seed, and the classes of GANPrompt's diversity encoder."""
+    drawn = set()
+    for cell in finished:
+        name = f"{cell['dataset']}-{cell['model']}"
+        if cell["model"] not in MODELS or name in drawn:
+            continue
+        drawn.add(name)
+        for kind, figure in (("curves", curves_figure), ("classes", classes_figure)):
+            with contextlib.suppress(UserError):  # a run without a diversity encoder has no classes
+                save(figure(cell["run"]), folder, f"{name}-{kind}")
 
 
 def _same_candidates(cells: list[dict]) -> None:

@@ -263,11 +263,4 @@ def _with_interval(value: dict) -> str:
 
 def main(arguments=None) -> int:
     """Run the command line: exit status 0, or 2 for a mistake that the user can mend."""
-    return exit_status(_command, arguments)
-
-
-def _command(arguments) -> None:
-    if {"--help", "-h"} & set(arguments):
-        print(USAGE)
-    else:
-        study(arguments)
+    return exit_status(study, arguments, usage=USAGE)

@@ -312,11 +312,6 @@ def _table(lines: list[dict], failed: list[dict], space, metric: str) -> str:
 
 def main(arguments=None) -> int:
     """Run the command line: exit status 0, or 2 for a mistake that the user can mend."""
-    return exit_status(_command, arguments, "interrupted; the same command goes on with the next trial")
-
-
-def _command(arguments) -> None:
-    if {"--help", "-h"} & set(arguments):
-        print(USAGE)
-    else:
-        search(arguments)
+    return exit_status(
+        search, arguments, "interrupted; the same command goes on with the next trial", usage=USAGE
+    )

@@ -125,7 +125,9 @@ def test_results_are_those_of_the_runs(folder, whole):
         found, key=lambda model: runs[(runs.model == model) & (runs.metric == "gauc")]["value"].iloc[-1]
     )
     assert f"GAUC: {best} over " in text and "Impr. (%) of GANPrompt" in text
-    assert "<title>" in (whole / "index.html").read_text()
+    figures = {path.stem for path in (whole / "figures").glob("*.svg")}
+    assert figures >= {"toy-GANPrompt-curves", "toy-GANPrompt-classes"}
+    assert (whole / "index.html").read_text().count("data:image/svg+xml") >= len(figures)
 
 
 def test_robustness_asks_the_language_models_of_a_benchmark(whole):
