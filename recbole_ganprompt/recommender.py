@@ -144,7 +144,7 @@ class Recommender:
         return torch.sigmoid(scores[0]).cpu().numpy()
 
 
-def load(run_folder) -> Recommender:
+def load(run_folder, gpu_id: str | None = None) -> Recommender:
     """Load what a run of GANPrompt, CoLLM or TALLRec has learnt.
 
     Parameters
@@ -152,6 +152,8 @@ def load(run_folder) -> Recommender:
     run_folder : path
         Such as ``saved/runs/GANPrompt-ml-100k-20250101-120000``. A hub model is looked up again under its
         id or folder; everything else is in the run's folder.
+    gpu_id : str, optional
+        RecBole's key: which GPUs may be used, none for ``""``. RecBole's default takes the first.
 
     Returns
     -------
@@ -175,6 +177,7 @@ def load(run_folder) -> Recommender:
         values["llm"] = str(folder / "adapter")
     else:
         values["adapter"] = str(folder / "adapter")
+    values |= {} if gpu_id is None else {"gpu_id": gpu_id}
     config = build_config(values.pop("model"), values.pop("dataset"), config_dict=values)
     dataset = PortableDataset(folder)
     model = model_class(config["model"])(config, dataset)

@@ -1,5 +1,7 @@
 """The study commands' own options, told apart from the configuration keys of the runs that they start."""
 
+import torch
+
 from recbole_ganprompt.checks import CHECKS, non_negative, positive_integer
 from recbole_ganprompt.config import sequential_models
 from recbole_ganprompt.errors import UserError
@@ -14,7 +16,7 @@ folder_name = (
 
 RUN_OPTIONS = {
     "cpus_per_run": (1, positive_integer),
-    "gpus_per_run": (0, non_negative),
+    "gpus_per_run": (None, non_negative),
     "memory_per_run": (3, non_negative),
     "ray_address": (None, CHECKS["ray_address"]),
 }
@@ -22,7 +24,7 @@ RUN_OPTIONS = {
 
 RUN_HELP = """\
   --cpus_per_run=1        processors of each run
-  --gpus_per_run=0        GPUs of each run; 0.5 lets two share one
+  --gpus_per_run=1        GPUs of each run, 0.5 lets two share one; 0 where this machine has none
   --memory_per_run=3      GB of memory that a run may need; fewer start at once where there is less
   --ray_address=ADDRESS   a Ray cluster (or auto); none: Ray starts on this machine"""
 
@@ -35,7 +37,7 @@ def take_options(arguments, options: dict) -> tuple[dict, list[str]]:
     arguments : list of str
     options : dict
         (default, check of :mod:`recbole_ganprompt.checks`) by name. A default that is a list takes
-        ``a,b,c``; one that is a boolean takes ``--name`` alone as true.
+        ``a,b,c``, one that is a boolean ``--name`` alone as true, one that is a text whatever stands there.
 
     Returns
     -------
@@ -58,6 +60,8 @@ def take_options(arguments, options: dict) -> tuple[dict, list[str]]:
             value = [parse_value("", part.strip()) for part in given.split(",") if part.strip()]
         elif isinstance(default, bool) and not equals:
             value = True
+        elif isinstance(default, str):
+            value = given
         else:
             value = parse_value("", given)
         each = value if isinstance(default, list) else [value]
@@ -68,8 +72,10 @@ def take_options(arguments, options: dict) -> tuple[dict, list[str]]:
 
 
 def demand_of(options: dict) -> Demand:
-    """What ``RUN_OPTIONS`` ask for each run."""
-    return Demand(options["cpus_per_run"], options["gpus_per_run"], options["memory_per_run"])
+    """What ``RUN_OPTIONS`` ask for each run; one GPU by default where this machine has any."""
+    gpus = options["gpus_per_run"]
+    gpus = int(torch.cuda.is_available()) if gpus is None else gpus
+    return Demand(options["cpus_per_run"], gpus, options["memory_per_run"])
 
 
 def scoped_arguments(arguments, datasets) -> dict[str | None, list[str]]:

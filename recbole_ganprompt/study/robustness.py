@@ -26,7 +26,7 @@ from recbole_ganprompt.report.page import write_page
 from recbole_ganprompt.report.table import metric_name
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
-from recbole_ganprompt.study.runs import reason_of
+from recbole_ganprompt.study.runs import given_gpus, reason_of
 
 USAGE = f"""\
 usage: python run_robustness.py --run=saved/runs/GANPrompt-ml-100k-... [--run=saved/runs/CoLLM-... ...]
@@ -72,14 +72,14 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     UserError
         If it is no such run, or its data are not what they were.
     """
-    recommender = recbole_ganprompt.load(folder)
+    recommender = recbole_ganprompt.load(folder, given_gpus())
     model = recommender.model
     record = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
     values = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
     values = {key: value for key, value in values.items() if key in known_keys() - DERIVED}
     known = Path(values["data_path"])  # RecBole has put the dataset's name behind it
     values["data_path"] = data_path or str(known.parent if known.name == record["dataset"] else known)
-    dataset = TextSequentialDataset(build_config(config_dict=values))
+    dataset = TextSequentialDataset(build_config(config_dict={**values, "gpu_id": given_gpus()}))
     sets = [dataset.evaluation_set(phase) for phase in ("valid", "test")]
     if candidates_fingerprint(*sets) != record["candidates"]:
         raise UserError(

@@ -1,6 +1,7 @@
 """Finished runs: told by their configuration, so that what was measured once isn't measured again."""
 
 import json
+import os
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -105,10 +106,16 @@ def make_run(arguments: list[str], log: str) -> str:
         redirect_stderr(stream),
     ):
         try:
-            return str(run(configuration(arguments)).directory)
+            rest = [one for one in arguments if not one.startswith("--gpu_id=")]
+            return str(run(configuration([*rest, f"--gpu_id={given_gpus()}"])).directory)
         except Exception:
             traceback.print_exc()
             raise
+
+
+def given_gpus() -> str:
+    """This task's GPUs, as ``gpu_id``: Ray names them in the environment, RecBole would take the first."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
 def reason_of(error: Exception) -> str:

@@ -24,10 +24,11 @@ from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.experiment import write_text
-from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, parse_value, properties_path
+from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
-from recbole_ganprompt.study.cluster import Demand, run_trials
+from recbole_ganprompt.study.cluster import run_trials
+from recbole_ganprompt.study.options import demand_of, take_options
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
 USAGE = """\
@@ -184,7 +185,14 @@ def search(arguments) -> Path:
     UserError
         For a mistake in the arguments or the data, and if there is no trial but such as failed.
     """
-    options, fixed = _parse(arguments)
+    options, rest = take_options(arguments, _OPTIONS)
+    files = [path for one in rest if one.startswith("--config_files=") for path in one[15:].split()]
+    fixed = {}
+    for path in files:
+        values = load_yaml(path)
+        check_keys(values, f"{path}: ")
+        fixed.update(values)
+    fixed.update(parse_arguments([one for one in rest if not one.startswith("--config_files=")]))
     config = build_config(config_dict=fixed)
     if config["protocol"] == "paper":
         raise UserError("protocol paper has no validation split to search on; set protocol to leave_one_out.")
@@ -225,7 +233,7 @@ def search(arguments) -> Path:
     if wanted:
         TextSequentialDataset(config)  # what is missing is downloaded, or said, once for all trials
         print(f"{len(wanted)} trials to run, {len(lines)} in {journal}", flush=True)
-        demand = Demand(options["cpus_per_run"], options["gpus_per_run"], options["memory_per_run"])
+        demand = demand_of(options)
         run_trials(
             _trial,
             {name: ({**fixed, **values}, demand.gpus > 0) for name, values in wanted.items()},
@@ -245,26 +253,6 @@ def search(arguments) -> Path:
     write_text(best, yaml.safe_dump(lines[0]["values"], sort_keys=False))
     print(best)
     return best
-
-
-def _parse(arguments) -> tuple[dict, dict]:
-    """The options of a search, and the keys that are fixed in it."""
-    options, fixed, rest = {name: default for name, (default, _) in _OPTIONS.items()}, {}, []
-    for argument in arguments:
-        name, _, text = argument.removeprefix("--").partition("=")
-        if name in _OPTIONS:
-            meaning, accepts = _OPTIONS[name][1]
-            options[name] = text if name == "scheduler" else parse_value(name, text)
-            if not accepts(options[name]):
-                raise UserError(f"{name} must be {meaning}, not {text!r}.")
-        elif name == "config_files":
-            for path in text.split():
-                values = load_yaml(path)
-                check_keys(values, f"{path}: ")
-                fixed.update(values)
-        else:
-            rest.append(argument)
-    return options, {**fixed, **parse_arguments(rest)}
 
 
 def _outside(values: dict, space) -> dict:
