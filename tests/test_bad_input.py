@@ -19,6 +19,7 @@ CASES = {
     "misspelt key": (["--lerning_rate=1"], "did you mean learning_rate?"),
     "no item text": (["--item_text={name}"], "item_id, title"),
     "too many negatives": (["--eval_args={'mode': 'uni38'}"], "negatives don't exist"),
+    "flex attention without a GPU": (["--llm_attention=flex_attention"], "needs a GPU"),
     "LoRA on nothing": (["--llm_tuning=lora", "--lora_targets=['nothing']"], "not layers of this model"),
 }
 QUICK = ["--builtin_llm={'hidden_size': 16, 'intermediate_size': 16, 'max_tokens': 2000, 'vocab_size': 400}"]

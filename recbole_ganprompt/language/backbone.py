@@ -89,6 +89,9 @@ def load_llm(config, dataset, literals: list[str]):
     UserError
     """
     name = config["llm"]
+    if config["llm_attention"] == "flex_attention" and config["device"].type == "cpu":
+        # PyTorch 2.13's kernel for processors ends the whole process on a mask like ours.
+        raise UserError("llm_attention=flex_attention needs a GPU: leave it out, or choose sdpa or eager.")
     if name == "builtin":
         name = builtin_llm(
             Corpus(dataset.titles, dataset.training_sequences()),

@@ -86,8 +86,8 @@ def read_answers(model, batch: Batch, soft_vectors=None, trunks: ReadingCache | 
     if batch.allowed is None:
         return decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state[answers]
     mask = batch.allowed
-    if decoder.config._attn_implementation == "eager":
-        # transformers hands a mask of four dimensions on as it is, and eager attention adds it.
+    if decoder.config._attn_implementation in ("eager", "flex_attention"):
+        # transformers hands a mask of four dimensions on as it is, and these two add it.
         mask = torch.zeros_like(mask, dtype=embedded.dtype).masked_fill_(
             ~mask, torch.finfo(embedded.dtype).min
         )
