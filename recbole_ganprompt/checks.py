@@ -94,7 +94,7 @@ CHECKS: dict[str, Check] = {
     "reg_weight": several(non_negative),
     # GANPrompt's stages
     "opinion_items": positive_integer,
-    "attributes": positive_integer,
+    "attributes": natural,
     "attribute_users": optional(positive_integer),
     "adversarial": choice("cooperative", "zero_sum", "none"),
     "diversity": choice("full", "no_cos", "no_js", "none"),

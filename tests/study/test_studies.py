@@ -15,6 +15,7 @@ from toy_dataset import toy_arguments, write_toy
 
 from recbole_ganprompt.study import ablation, benchmark, robustness
 from recbole_ganprompt.study.cluster import connected
+from recbole_ganprompt.study.runs import configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -169,6 +170,14 @@ def test_ablation_shares_the_unchanged_run(folder, whole, monkeypatch):
     assert len({row["runs"][0] for row in found.values()}) == 3
     assert "| both" in (path.parent / "ablation.md").read_text()
     assert (path.parent / "figures" / "ablation.svg").is_file()
+
+
+def test_every_variant_of_an_ablation_is_a_valid_configuration():
+    for group in ablation.GROUPS.values():
+        for values in group["rows"].values():
+            given = [f"--{key}={value}" for key, value in values.items()]
+            config = configuration(["--model=GANPrompt", "--dataset=ml-100k", *given])
+            assert {key: config[key] for key in values} == values
 
 
 @pytest.mark.parametrize(
