@@ -15,8 +15,8 @@ plugin.register()
 __version__ = "0.1.0"
 
 
-def load(run_folder):
+def load(run_folder, gpu_id=None):
     """Load a finished run of a language model: :func:`recbole_ganprompt.recommender.load`."""
     from recbole_ganprompt.recommender import load  # transformers takes seconds to import
 
-    return load(run_folder)
+    return load(run_folder, gpu_id)

@@ -168,7 +168,7 @@ def test_the_prompts_are_the_published_ones(toy):
     }
     assert "encoded in the feature" in words["mapped"] and "feature" not in words["text"]
     assert words["text"].endswith('Answer with "Yes" or "No".\n#Answer:')
-    assert [len([t for t in p.middle if not isinstance(t, int)]) for p in collm.prompts.values()] == [0, 0, 1]
+    assert [len([t for t in p.middle if not isinstance(t, int)]) for p in collm.prompts.values()] == [0, 0, 1, 1]
 
 
 def test_a_graph_teacher_sees_training_pairs_only(toy):
