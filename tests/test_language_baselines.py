@@ -168,7 +168,10 @@ def test_the_prompts_are_the_published_ones(toy):
     }
     assert "encoded in the feature" in words["mapped"] and "feature" not in words["text"]
     assert words["text"].endswith('Answer with "Yes" or "No".\n#Answer:')
-    assert [len([t for t in p.middle if not isinstance(t, int)]) for p in collm.prompts.values()] == [0, 0, 1, 1]
+    soft = {
+        stage: len([t for t in one.middle if not isinstance(t, int)]) for stage, one in collm.prompts.items()
+    }
+    assert soft == {"text": 0, "guided": 0, "vectors": 1, "mapped": 1}
 
 
 def test_a_graph_teacher_sees_training_pairs_only(toy):
