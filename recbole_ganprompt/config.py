@@ -3,8 +3,8 @@
 From weakest to strongest: RecBole's defaults, its model file, ``properties/overall.yaml``,
 ``properties/language_models.yaml`` (our models only), ``properties/model/<Model>.yaml``,
 ``properties/dataset/<dataset>.yaml``, ``properties/backbone/<backbone>.yaml`` (our models only), the
-model file's own ``backbones: {<backbone>: ...}`` and ``datasets: {<dataset>: ...}``, the user's files,
-dictionary and command line.
+model file's own ``backbones: {<backbone>: ...}`` and ``datasets: {<dataset>: ...}`` (a backbone may have
+``datasets`` of its own), the user's files, dictionary and command line.
 """
 
 import re
@@ -146,7 +146,10 @@ class ProtocolConfig(Config):
         if model in MODELS:
             backbone = self.external_config_dict.get("backbone", layers.get("backbone"))
             layers.update(_backbone(backbone))
-            layers.update(of_backbone.get(backbone) or {})
+            chosen = dict(of_backbone.get(backbone) or {})
+            both = chosen.pop("datasets", None) or {}
+            layers.update(chosen)
+            of_dataset = {**of_dataset, dataset: {**of_dataset.get(dataset, {}), **both.get(dataset, {})}}
         layers.update(of_dataset.get(dataset) or {})
 
     def _get_final_config_dict(self):

@@ -67,6 +67,13 @@ def test_a_models_file_can_hold_values_for_one_dataset(monkeypatch, tmp_path):
     assert "datasets" not in build()
 
 
+def test_values_for_one_dataset_may_hold_with_one_backbone_only():
+    assert build(model="GANPrompt", dataset="ml-100k")["mapping_positions"] == "all"
+    assert build(model="GANPrompt", dataset="other")["mapping_positions"] == "held_out"
+    large = build("--backbone=paper", model="GANPrompt", dataset="ml-100k")
+    assert large["mapping_positions"] == "held_out" and large["llm_tuning"] == "lora"
+
+
 def test_both_split_protocols():
     assert build("--protocol=paper")["eval_args"]["split"] == {"LS": "test_only"}
     partial = build("--eval_args={'mode': 'uni4'}")["eval_args"]
