@@ -108,7 +108,7 @@ def make_run(arguments: list[str], log: str) -> str:
         try:
             rest = [one for one in arguments if not one.startswith("--gpu_id=")]
             return str(run(configuration([*rest, f"--gpu_id={given_gpus()}"])).directory)
-        except Exception:
+        except Exception:  # whatever it is, the log shall have it whole
             traceback.print_exc()
             raise
 
