@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_ganprompt.config import build_config, sequential_models
 from recbole_ganprompt.errors import UserError, exit_status
-from recbole_ganprompt.keys import load_yaml, parse_arguments, properties_path
+from recbole_ganprompt.keys import load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.plugin import MODELS
 
 USAGE = """\
@@ -49,11 +49,7 @@ def _command(arguments) -> None:
 
 
 def _run(arguments) -> None:
-    files = []
-    for argument in arguments:
-        if argument.startswith("--config_files="):
-            files += argument.partition("=")[2].split()
-    rest = [argument for argument in arguments if not argument.startswith("--config_files=")]
+    files, rest = split_files(arguments)
     config = build_config(config_file_list=files, arguments=rest)
     if config["num_workers"] in (None, 1):
         from recbole_ganprompt.experiment import run  # slow to import, and a typo needs none of it

@@ -158,6 +158,13 @@ def parse_value(key: str, text: str):
     return value
 
 
+def split_files(arguments) -> tuple[list[str], list[str]]:
+    """The paths of all ``--config_files="a.yaml b.yaml"``, and the other arguments."""
+    start = "--config_files="
+    files = [path for one in arguments if one.startswith(start) for path in one[len(start) :].split()]
+    return files, [one for one in arguments if not one.startswith(start)]
+
+
 def parse_arguments(arguments) -> dict:
     """Read ``--key=value`` arguments; ``--key`` alone means true.
 

@@ -18,8 +18,8 @@ from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
 
 # What a configuration derives, or says of the process that a run was: not to be given again.
-DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id"}
-DERIVED |= {"train_neg_sample_args"}
+_DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id"}
+_DERIVED |= {"train_neg_sample_args"}
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,12 @@ class Recommender:
         return torch.sigmoid(scores[0]).cpu().numpy()
 
 
+def run_values(folder: Path) -> dict:
+    """The configuration of a finished run, as values that can be given again."""
+    values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
+
+
 def load(run_folder, gpu_id: str | None = None) -> Recommender:
     """Load what a run of GANPrompt, CoLLM or TALLRec has learnt.
 
@@ -169,8 +175,7 @@ def load(run_folder, gpu_id: str | None = None) -> Recommender:
         raise UserError(
             f"{folder} is no finished run of {', '.join(MODELS)}: give a folder of theirs in saved/runs/."
         )
-    values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    values = {key: value for key, value in values.items() if key in known_keys() - DERIVED}
+    values = run_values(folder)
     if (folder / "backbone").is_dir():
         values["llm"] = str(folder / "backbone")
     if values["llm_tuning"] == "full":

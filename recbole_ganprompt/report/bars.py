@@ -3,7 +3,8 @@
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from recbole_ganprompt.report.style import COLOURS, HATCHES, measure_name, styled
+from recbole_ganprompt.report.names import metric_name
+from recbole_ganprompt.report.style import COLOURS, HATCHES, styled
 
 COLUMNS = 4
 # Bars show what a model is above guessing; half of a picture of AUC would be guessing otherwise.
@@ -76,7 +77,7 @@ def _panel(axes, rows: list[dict], measure: str) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
     axes.tick_params(axis="y", length=0)
     axes.spines.left.set_visible(False)
-    axes.set_title(f"{measure_name(measure)} (bars from {start})" if start else measure_name(measure))
+    axes.set_title(f"{metric_name(measure)} (bars from {start})" if start else metric_name(measure))
     axes.xaxis.get_major_locator().set_params(nbins=4)
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + room * (high - low))  # for the numbers

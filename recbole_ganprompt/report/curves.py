@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.report.style import COLOURS, MARKERS, measure_name, styled
+from recbole_ganprompt.report.names import metric_name
+from recbole_ganprompt.report.style import COLOURS, MARKERS, styled
 
 METRICS = ("auc", "gauc", "hit@1", "ndcg@3")
 # The diversity encoder's panels: the keys of each and what the legend calls them.
@@ -72,7 +73,7 @@ def _panels(entries: list[dict]) -> dict[str, dict]:
         return ENCODER
     valid = entries[0]["valid"] or {}
     keys = [key for key in METRICS if key in valid] or list(valid)[: len(METRICS)]
-    return {"loss (nats)": {"loss": None}, **{measure_name(key): {key: None} for key in keys}}
+    return {"loss (nats)": {"loss": None}, **{metric_name(key): {key: None} for key in keys}}
 
 
 def _draw(axes, entries: list[dict], series: dict, title: str) -> None:

@@ -26,6 +26,7 @@ from scipy.stats import rankdata
 
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import write_text
+from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.table import improvement, improvement_label
 
 HERE = Path(__file__).parent
@@ -60,7 +61,7 @@ def write_page(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for show in (number, probability, signed, percent, interval, metric):
+    for show in (number, probability, signed, percent, interval, metric_name):
         environment.filters[show.__name__] = show
     script = (HERE / "page.js").read_text(encoding="utf-8")
     html = environment.get_template("page.html").render(
@@ -134,12 +135,6 @@ def interval(value: dict, key: str = "mean", share: bool = True) -> str:
     if value.get("low") is None:
         return show(value[key])
     return f"{show(value[key])} ({show(value['low'])} to {show(value['high'])})"
-
-
-def metric(name: str) -> str:
-    """``hit@3`` as the tables of the field write it: HR@3."""
-    head, at, k = name.partition("@")
-    return {"hit": "HR", "cosine": "cosine", "overlap": "overlap"}.get(head, head.upper()) + at + k
 
 
 def _read_json(path: Path):

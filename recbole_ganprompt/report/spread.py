@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from recbole_ganprompt.report.style import COLOURS, MARKERS, measure_name, styled
+from recbole_ganprompt.report.names import metric_name
+from recbole_ganprompt.report.style import COLOURS, MARKERS, styled
 
 PREFERRED = ("gauc", "hit@1")
 _MEAN = {"marker": "|", "color": "black", "markersize": 14, "markeredgewidth": 2}
@@ -53,7 +54,7 @@ def robustness_figure(robustness: dict) -> Figure:
                 _strip(axes, place, groups.index(group), kept, summary)
         if metric:
             axes.axvline(0, color="black", linewidth=0.8, linestyle="--")
-        name = f"drop of {measure_name(metric)} (%)" if metric else "users whose first item changes (%)"
+        name = f"drop of {metric_name(metric)} (%)" if metric else "users whose first item changes (%)"
         axes.set(title=name, xlabel="worse →")
         low, high = axes.get_xlim()
         axes.set_xlim(low, high + 0.4 * (high - low))  # room for the worst variant's name
@@ -63,7 +64,7 @@ def robustness_figure(robustness: dict) -> Figure:
         axes.tick_params(axis="y", length=0)
     centres = [len(groups) * index + (len(groups) - 1) / 2 for index in range(len(runs))]
     names = _names(runs)
-    levels = [", ".join(f"{measure_name(m)} {run['baseline'][m]:.3f}" for m in metrics) for run in runs]
+    levels = [", ".join(f"{metric_name(m)} {run['baseline'][m]:.3f}" for m in metrics) for run in runs]
     panels[0].set_yticks(centres, [f"{name}\n{level}" for name, level in zip(names, levels)])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)  # the first run on top
     handles = [

@@ -32,11 +32,6 @@ def styled():
     return matplotlib.style.context(["default", _STYLE])
 
 
-def measure_name(name: str) -> str:
-    """A metric's or measure's name as papers print it: ``HR@1`` for ``hit@1``, ``KL`` for ``kl``."""
-    return name if name == "cosine" else name.replace("hit@", "hr@").upper()
-
-
 @styled()
 def save(figure: Figure, folder, name: str) -> list[Path]:
     """Write a figure as ``<name>.png`` (200 dots an inch) and ``<name>.svg``, each whole or not at all.

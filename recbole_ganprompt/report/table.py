@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-NAMES = {"auc": "AUC", "gauc": "GAUC", "hit": "HR", "ndcg": "NDCG", "mrr": "MRR"}
+from recbole_ganprompt.report.names import metric_name
+
 OURS = "GANPrompt"
 
 
@@ -62,12 +63,6 @@ class Table:
     improvement: tuple | None = None
     paper: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-
-def metric_name(metric: str) -> str:
-    """``hit@1`` as ``HR@1``."""
-    name, at, k = metric.partition("@")
-    return NAMES.get(name, name) + at + k
 
 
 def summarise(title: str, results: pd.DataFrame, models, metrics, failed=None, marks=None) -> Table:

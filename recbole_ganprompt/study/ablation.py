@@ -11,8 +11,8 @@ from recbole_ganprompt.checks import natural, text
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.experiment import plain_values, write_text
 from recbole_ganprompt.report.figure import ablation_figure, save
+from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
-from recbole_ganprompt.report.table import metric_name
 from recbole_ganprompt.study.cells import Cell, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.report.table import metric_name
+from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import demand_of
 from recbole_ganprompt.study.runs import FinishedRuns, configuration, make_run, reason_of

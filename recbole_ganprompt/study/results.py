@@ -17,6 +17,7 @@ from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.report import table as tables
 from recbole_ganprompt.report.figure import classes_figure, curves_figure, save
+from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
 
 EXAMPLES = 5
@@ -174,7 +175,7 @@ def _table(name: str, results, summary: dict, found: list[dict], options: dict) 
         against = f"{one['best']} over {one['second']} by {one['difference']:.4f}"
         interval = f"[{one['low']:.4f}, {one['high']:.4f}]"
         p = f"p = {one['p_corrected']:.2g} {one['stars']}".rstrip()
-        table.notes.append(f"{tables.metric_name(one['metric'])}: {against} {interval}, {p}")
+        table.notes.append(f"{metric_name(one['metric'])}: {against} {interval}, {p}")
     if found:
         table.notes.append(
             "Differences with 95 % bootstrap intervals over users, seeds averaged; Wilcoxon signed-rank test "

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import yaml
 from tabulate import tabulate
 
 import recbole_ganprompt
@@ -16,14 +15,13 @@ from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.evaluation.perturbation import PERTURBATIONS
 from recbole_ganprompt.evaluation.robustness import METRICS, TRAINING, robustness
 from recbole_ganprompt.experiment import write_text
-from recbole_ganprompt.keys import known_keys
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
 from recbole_ganprompt.prompt.wordings import load_wordings
-from recbole_ganprompt.recommender import DERIVED
+from recbole_ganprompt.recommender import run_values
 from recbole_ganprompt.report.figure import robustness_figure, save
+from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
-from recbole_ganprompt.report.table import metric_name
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
 from recbole_ganprompt.study.runs import given_gpus, reason_of
@@ -75,8 +73,7 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     recommender = recbole_ganprompt.load(folder, given_gpus())
     model = recommender.model
     record = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
-    values = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
-    values = {key: value for key, value in values.items() if key in known_keys() - DERIVED}
+    values = run_values(Path(folder))
     known = Path(values["data_path"])  # RecBole has put the dataset's name behind it
     values["data_path"] = data_path or str(known.parent if known.name == record["dataset"] else known)
     dataset = TextSequentialDataset(build_config(config_dict={**values, "gpu_id": given_gpus()}))

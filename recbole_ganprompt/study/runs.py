@@ -9,7 +9,7 @@ from pathlib import Path
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import plain_values, run
-from recbole_ganprompt.keys import known_keys, load_yaml, properties_path
+from recbole_ganprompt.keys import known_keys, load_yaml, properties_path, split_files
 
 # Keys that say where a run was made and what it showed, and change no result.
 _ELSEWHERE = {"checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "device", "use_gpu"}
@@ -80,8 +80,7 @@ def configuration(arguments: list[str]):
     ------
     UserError
     """
-    files = [path for one in arguments if one.startswith("--config_files=") for path in one[15:].split()]
-    rest = [one for one in arguments if not one.startswith("--config_files=")]
+    files, rest = split_files(arguments)
     return build_config(config_file_list=files, arguments=rest)
 
 

@@ -24,7 +24,7 @@ from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.experiment import write_text
-from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path
+from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.study.cluster import run_trials
@@ -186,13 +186,13 @@ def search(arguments) -> Path:
         For a mistake in the arguments or the data, and if there is no trial but such as failed.
     """
     options, rest = take_options(arguments, _OPTIONS)
-    files = [path for one in rest if one.startswith("--config_files=") for path in one[15:].split()]
+    files, rest = split_files(rest)
     fixed = {}
     for path in files:
         values = load_yaml(path)
         check_keys(values, f"{path}: ")
         fixed.update(values)
-    fixed.update(parse_arguments([one for one in rest if not one.startswith("--config_files=")]))
+    fixed.update(parse_arguments(rest))
     config = build_config(config_dict=fixed)
     if config["protocol"] == "paper":
         raise UserError("protocol paper has no validation split to search on; set protocol to leave_one_out.")
