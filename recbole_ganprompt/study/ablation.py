@@ -13,7 +13,7 @@ from recbole_ganprompt.experiment import plain_values, write_text
 from recbole_ganprompt.report.figure import ablation_figure, save
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
-from recbole_ganprompt.study.cells import Cell, complete
+from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,
     RUN_OPTIONS,
@@ -131,6 +131,7 @@ def ablation(arguments: list[str]) -> Path:
                 wanted[group, label, seed] = cells.setdefault(key, cell)
     saved = Path(next(iter(cells.values())).config["checkpoint_dir"])
     folder = Path(options["out"]) if options["out"] else saved / "ablations" / dataset
+    check_datasets(list(cells.values()))
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "dataset": dataset,

@@ -18,7 +18,7 @@ from recbole_ganprompt.checks import natural, text, truth
 from recbole_ganprompt.cli import BASELINES
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.experiment import write_text
-from recbole_ganprompt.study.cells import Cell, complete
+from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,
     RUN_OPTIONS,
@@ -93,6 +93,7 @@ def benchmark(arguments: list[str]) -> Path:
         )
     saved = Path(cells[0].config["checkpoint_dir"])
     folder = saved / "benchmarks" / (options["name"] or "+".join(datasets))
+    check_datasets(cells)
     folder.mkdir(parents=True, exist_ok=True)
     summary = {
         "name": folder.name,

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.study.cluster import run_tasks
@@ -65,6 +66,12 @@ class Cell:
         test = json.loads(Path(record["run"], "result.json").read_text(encoding="utf-8"))["test"]
         shown = " ".join(f"{metric_name(metric)} {test[metric]:.4f}" for metric in SHOWN if metric in test)
         return f"{self.name}: {shown}, {record['seconds']:.0f} s{again}"
+
+
+def check_datasets(cells: list[Cell]) -> None:
+    """Read each dataset once: what is missing is downloaded, or said, before anything is written or run."""
+    for config in {cell.dataset: cell.config for cell in cells}.values():
+        TextSequentialDataset(config)
 
 
 def complete(cells: list[Cell], options: dict, logs: Path, save) -> None:

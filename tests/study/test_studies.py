@@ -188,6 +188,8 @@ def test_every_variant_of_an_ablation_is_a_valid_configuration():
         (benchmark.main, ["--models=SASRec", "--metrics=hit@7"], "hit@7 is not measured"),
         (benchmark.main, ["--models=SASRec", "--name=../x"], "without slashes"),
         (benchmark.main, ["--models=SASRec", "--seeds=one"], "--seeds must be"),
+        (benchmark.main, ["--datasets=ml100k", "--models=SASRec"], "did you mean ml-100k?"),
+        (ablation.main, ["--dataset=ml100k"], "did you mean ml-100k?"),
         (ablation.main, [], "Name a dataset"),
         (
             ablation.main,
