@@ -5,6 +5,7 @@ entry takes anything. To add one: ``CHECKS["lora_rank"] = positive_integer``.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
@@ -17,6 +18,11 @@ def _integer(value) -> bool:
 
 def _number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _interval(value) -> bool:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(min|minutes|steps)?", str(value).strip())
+    return bool(match) and float(match[1]) > 0
 
 
 def choice(*names) -> Check:
@@ -64,6 +70,8 @@ CHECKS: dict[str, Check] = {
     "seed": natural,
     "candidate_seed": natural,
     "reproducibility": truth,
+    "checkpoint_every": optional(("an interval such as 5min or 500 (steps)", _interval)),
+    "resume": optional(text),
     "checkpoint_dir": text,
     "data_path": text,
     # Training

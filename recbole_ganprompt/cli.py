@@ -6,15 +6,18 @@ import sys
 import textwrap
 from pathlib import Path
 
+from recbole_ganprompt import interruption
 from recbole_ganprompt.config import build_config, sequential_models
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.keys import load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.plugin import MODELS
+from recbole_ganprompt.run_folder import run_values
 
 USAGE = """\
 usage: python run_recbole.py --model=GANPrompt --dataset=ml-100k [--key=value ...]
 
 Trains and evaluates one model on one dataset; the last line printed is the path of result.json.
+  --resume=saved/runs/...         go on with a run that was stopped or killed; auto: with this command's own
   --config_files="a.yaml b.yaml"  values from files, the last one strongest; the command line is stronger
   --list                          models and datasets
   --debug                         show the traceback of an error
@@ -50,11 +53,14 @@ def _command(arguments) -> None:
 
 def _run(arguments) -> None:
     files, rest = split_files(arguments)
-    config = build_config(config_file_list=files, arguments=rest)
+    resumed = [one.partition("=")[2] for one in rest if one.startswith("--resume=")]
+    values = run_values(resumed[-1]) if resumed and resumed[-1] not in ("auto", "none") else None
+    config = build_config(config_file_list=files, config_dict=values, arguments=rest)
     if config["num_workers"] in (None, 1):
-        from recbole_ganprompt.experiment import run  # slow to import, and a typo needs none of it
+        with interruption.watched():
+            from recbole_ganprompt.experiment import run  # slow to import, and a typo needs none of it
 
-        run(config)
+            run(config)
         return
     if config["model"] not in MODELS:
         raise UserError(f"{config['model']} trains on one worker in minutes: leave num_workers out.")

@@ -1,35 +1,34 @@
 """One run, from a configuration to a result: the only place that wires everything."""
 
 import json
-import os
 import platform
 import shutil
-import tempfile
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from importlib.metadata import version
 from logging import FileHandler, Formatter, getLogger
 from pathlib import Path
 
-import numpy as np
 import torch
-import yaml
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_logger, init_seed
 from safetensors.numpy import save_file
 from tabulate import tabulate
 from transformers.utils.logging import disable_progress_bar
 
-from recbole_ganprompt import __version__, workers
+from recbole_ganprompt import __version__, interruption, workers
+from recbole_ganprompt.checkpoints import Checkpoints, checkpointing
+from recbole_ganprompt.data.cache import noted
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
-from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
+from recbole_ganprompt.run_folder import RunFolder, identity, plain_values, result_of
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 from recbole_ganprompt.trainer.stages import Stages
+from recbole_ganprompt.writing import write_text
 
 PACKAGES = ("recbole", "torch", "transformers", "peft", "numpy", "pandas")
 
@@ -75,24 +74,34 @@ def run(config) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     ours = config["model"] in MODELS
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
-    directory = _new_directory(config) if workers.rank() == 0 else Path(tempfile.mkdtemp())
-    _start_log(config, directory)
+    folder = RunFolder(config)
+    if folder.finished:
+        print(f"This run is finished already:\n{folder.path / 'result.json'}")
+        record = result_of(folder.path)
+        return Result(folder.path, record["valid"], record["test"], record)
+    if config["resume"] == "auto" and workers.rank() == 0:
+        print(f"{'Going on with' if folder.resumed else 'Nothing to resume: starting'} {folder.path}")
+    _start_log(config, folder.path)
+    keep = False
     try:
         # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported;
         # our trainers look at every loss instead.
-        with torch.autograd.set_detect_anomaly(False):
-            return _run(config, dataset, directory, ours)
-    except UserError:
-        # Nothing half-written: a run that could not start leaves no folder.
-        shutil.rmtree(directory, ignore_errors=True)
+        with torch.autograd.set_detect_anomaly(False), checkpointing(config["checkpoint_every"]):
+            result = _run(config, dataset, folder, ours)
+        keep = True
+        return result
+    except interruption.Interrupted:
+        keep = True
+        print(f"stopped; what is done is kept: {folder.command()} goes on", file=sys.stderr)
         raise
     finally:
+        # Nothing half-written: a run that failed leaves no folder, but its finished stages and checkpoints.
         _close_log()
-        if workers.rank():  # the first worker's folder is the run's
-            shutil.rmtree(directory, ignore_errors=True)
+        folder.close(keep)
 
 
-def _run(config, dataset, directory: Path, ours: bool) -> Result:
+def _run(config, dataset, folder: RunFolder, ours: bool) -> Result:
+    directory = folder.path
     if workers.rank() == 0:
         print(_statistics(dataset))
     stages = Stages()
@@ -103,8 +112,11 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
         trainer_class = get_trainer(config["MODEL_TYPE"], config["model"])
         trainer = (trainer_class if ours else SequentialTrainer)(config, model)
     trainer.directory = directory
+    trainer.saved_model_file = str(directory / f"{config['model']}.pth")
     trainer.stages = stages
-    with stages.stage("training") if not ours else nullcontext():
+    if not ours:  # one stage, whose progress is the run's own
+        trainer.checkpoints = Checkpoints(directory / "checkpoints", identity(folder.values))
+    with noted() as artefacts, stages.stage("training") if not ours else nullcontext():
         trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
 
     metrics, scores = {}, {}
@@ -125,6 +137,8 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
         "valid": metrics.get("valid"),
         "test": metrics["test"],
         **stages.summary(),
+        "artefacts": artefacts,
+        "starts": folder.starts,
         **trainer.findings,
         "candidates": candidates_fingerprint(*sets),
         "statistics": dataset.statistics(),
@@ -135,34 +149,12 @@ def _run(config, dataset, directory: Path, ours: bool) -> Result:
     ranks |= {f"{phase}_score": value for phase, value in scores.items()}
     ranks |= {f"{name}_user": part.users for name, part in zip(("valid", "test"), sets) if part}
     save_file(ranks, directory / "ranks.safetensors")
-    write_text(directory / "config.yaml", yaml.safe_dump(record["config"], sort_keys=True))
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     write_text(directory / "result.json", json.dumps(record, indent=2) + "\n")
     if workers.rank() == 0:
         print(_table(config["model"], metrics))
         print(directory / "result.json")
     return Result(directory, metrics.get("valid"), metrics["test"], record)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-
-
-def _new_directory(config) -> Path:
-    base = Path(config["checkpoint_dir"]) / "runs"
-    name = f"{config['model']}-{config['dataset']}-{datetime.now():%Y%m%d-%H%M%S}"
-    for number in range(1000):
-        directory = base / (name if not number else f"{name}-{number}")
-        try:
-            directory.mkdir(parents=True)
-            return directory
-        except FileExistsError:
-            continue
-    raise FileExistsError(base / name)
 
 
 def _start_log(config, directory: Path) -> None:
@@ -209,16 +201,3 @@ def _versions() -> dict[str, str]:
     for package in PACKAGES:
         found[package] = version(package)
     return found
-
-
-def plain_values(value):
-    """Configuration values as JSON and YAML can hold them."""
-    if isinstance(value, dict):
-        return {str(key): plain_values(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)

@@ -6,20 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.portable import PortableDataset, save_portable
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.keys import known_keys
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
-
-# What a configuration derives, or says of the process that a run was: not to be given again.
-_DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id"}
-_DERIVED |= {"train_neg_sample_args"}
+from recbole_ganprompt.run_folder import run_values
 
 
 @dataclass(frozen=True)
@@ -142,12 +137,6 @@ class Recommender:
             [[model.title_table[item] for item in disliked]],
         )
         return torch.sigmoid(scores[0]).cpu().numpy()
-
-
-def run_values(folder: Path) -> dict:
-    """The configuration of a finished run, as values that can be given again."""
-    values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
 
 
 def load(run_folder, gpu_id: str | None = None) -> Recommender:

@@ -38,6 +38,27 @@ def add_up(tensors: list[torch.Tensor]) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
+def largest(values: list[float]) -> list[float]:
+    """The largest of each value over all workers, so that they take one decision."""
+    if count() == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64)
+    if distributed.get_backend() == "nccl":
+        tensor = tensor.cuda()
+    distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def of_each(tensor: torch.Tensor) -> torch.Tensor:
+    """Every worker's tensor (bytes, on the CPU): uint8 [workers, bytes]."""
+    if count() == 1:
+        return tensor[None]
+    own = tensor.cuda() if distributed.get_backend() == "nccl" else tensor
+    parts = [torch.empty_like(own) for _ in range(count())]
+    distributed.all_gather(parts, own)
+    return torch.stack(parts).cpu()
+
+
 def add_up_gradients(parameters) -> None:
     """Sum the gradients over all workers; one that a worker hasn't got counts as zero there.
 

@@ -9,6 +9,7 @@ import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tqdm import tqdm
 
+from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import properties_path
@@ -97,6 +98,7 @@ def count_attributes(
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
+    checkpoints: Checkpoints | None = None,
 ) -> Counter:
     """Fill Figure 3 for each user and count the words that a masked LM proposes.
 
@@ -118,6 +120,8 @@ def count_attributes(
         (the model's own limit holds too); what is too long loses its oldest items.
     max_users : int, optional
         Fill the prompt for a random sample of so many users only, drawn with ``seed``.
+    checkpoints : Checkpoints, optional
+        Where a killed call left its counts, and this one leaves its own.
 
     Returns
     -------
@@ -138,9 +142,10 @@ def count_attributes(
         return Counter()
     masked_lm.to(device).eval()
     ids_of_words = torch.tensor(sorted(allowed), device=device)
-    counts: Counter = Counter()
-    with tqdm(total=len(prompts), desc="attributes", disable=not progress, leave=False) as bar:
-        done = 0
+    checkpoints = checkpoints or Checkpoints()
+    state = checkpoints.load() or {"done": 0, "counts": {}}
+    done, counts = state["done"], Counter(state["counts"])
+    with tqdm(total=len(prompts), initial=done, desc="attributes", disable=not progress, leave=False) as bar:
         while done < len(prompts):
             # Prompts grow, so the first of a batch would promise more room than the last one needs.
             longest = len(prompts[min(done + 256, len(prompts)) - 1])
@@ -160,6 +165,7 @@ def count_attributes(
                 counts.update(list(words)[:top])
             done += len(rows)
             bar.update(len(rows))
+            checkpoints.reached(lambda done=done: {"done": done, "counts": dict(counts)})
     return counts
 
 

@@ -18,11 +18,12 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from recbole_ganprompt.checkpoints import Checkpoints, NotFinite, rolling_back
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.diversity.constraint import diversity_constraint
 from recbole_ganprompt.diversity.generator import Discriminator, DiversitySettings, Generator, Prompts
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.seeding import seeded
+from recbole_ganprompt.seeding import random_states, restore_random, seeded
 
 
 class DiversityEncoder:
@@ -143,6 +144,7 @@ def train_diversity_encoder(
     device: str = "cpu",
     progress: bool = True,
     on_epoch: Callable[[dict], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> DiversityEncoder:
     """Train generator and discriminator in turns (the paper's stage of diversity encoding).
 
@@ -166,52 +168,85 @@ def train_diversity_encoder(
     seed : int
     on_epoch : callable, optional
         Is given each entry of ``history``.
+    checkpoints : Checkpoints, optional
+        Where a killed training left its state, and this one leaves its own.
 
     Raises
     ------
     UserError
-        If there is no attribute, or if fewer than five users have a training history.
+        If there is no attribute, if fewer than five users have a training history, or if the losses
+        aren't finite, also with an eighth of the learning rates.
     """
     if not attributes:
         raise UserError("The diversity encoder needs at least one attribute: set k above 0.")
     training, held_out = split_users(sequences, settings.held_out, seed)
     if len(held_out) == 0:
         raise UserError("The diversity encoder needs five users with a training history.")
-    random = np.random.default_rng(seed)
-    with seeded(seed):
-        seq2seq = copy.deepcopy(seq2seq).to(device).eval()
-        generator = Generator(seq2seq)
-        discriminator = Discriminator(
-            seq2seq.config.d_model, settings.discriminator_hidden, len(attributes) + 1
-        ).to(device)
-        prompts = Prompts(tokenizer, titles, attributes, template, settings)
-        trainer = _Trainer(seq2seq, generator, discriminator, prompts, settings, random, device)
-        watched = [sequences.of(user) for user in held_out]
-        history = [{"epoch": 0, **trainer.validate(watched)}]
-        calm = 0
-        size = max(1, settings.batch_size // (len(attributes) + 1))
-        for epoch in range(1, settings.max_epochs + 1):
-            users = random.permutation(training)[: settings.users_per_epoch]
-            batches = [users[start : start + size] for start in range(0, len(users), size)]
-            bar = tqdm(
-                batches,
-                desc=f"diversity encoder, epoch {epoch}",
-                disable=not progress,
-                leave=False,
-            )
-            losses = [trainer.step([sequences.of(user) for user in batch]) for batch in bar]
-            means = {name: float(np.mean([loss[name] for loss in losses])) for name in losses[0]}
-            history.append({"epoch": epoch, **trainer.validate(watched), **means})
-            if on_epoch is not None:
-                on_epoch(history[-1])
-            moved = max(abs(history[-1][n] - history[-2][n]) for n in ("accuracy", "d_total"))
-            calm = calm + 1 if moved < settings.tolerance else 0
-            if calm == settings.patience:
-                break
-    seq2seq.to("cpu")
-    return DiversityEncoder(
-        seq2seq, tokenizer, discriminator.to("cpu").eval(), attributes, template, settings, history
-    )
+    original, checkpoints = seq2seq, checkpoints or Checkpoints()
+
+    def train(state: dict | None, halvings: int) -> DiversityEncoder:
+        random = np.random.default_rng(seed)
+        with seeded(seed):
+            seq2seq = copy.deepcopy(original).to(device).eval()
+            generator = Generator(seq2seq)
+            discriminator = Discriminator(
+                seq2seq.config.d_model, settings.discriminator_hidden, len(attributes) + 1
+            ).to(device)
+            prompts = Prompts(tokenizer, titles, attributes, template, settings)
+            trainer = _Trainer(seq2seq, generator, discriminator, prompts, settings, random, device)
+            watched = [sequences.of(user) for user in held_out]
+            size = max(1, settings.batch_size // (len(attributes) + 1))
+            epoch, calm, users, losses = 1, 0, None, []
+            if state is None:
+                history = [{"epoch": 0, **trainer.validate(watched)}]
+            else:
+                epoch, calm, users, losses = (state[name] for name in ("epoch", "calm", "users", "losses"))
+                history = state["history"]
+                trainer.restore(state["players"])
+                random.bit_generator.state = state["generator"]
+                restore_random(state["random"])
+            trainer.slow_down(0.5**halvings)
+
+            def now() -> dict:
+                return {
+                    **{"epoch": epoch, "calm": calm, "users": users, "losses": losses, "history": history},
+                    **{"players": trainer.state(), "generator": random.bit_generator.state},
+                    **{"random": random_states(), "halvings": halvings},
+                }
+
+            while epoch <= settings.max_epochs and calm < settings.patience:
+                if users is None:
+                    users = random.permutation(training)[: settings.users_per_epoch]
+                batches = [users[start : start + size] for start in range(0, len(users), size)]
+                bar = tqdm(
+                    total=len(batches),
+                    initial=len(losses),
+                    desc=f"diversity encoder, epoch {epoch}",
+                    disable=not progress,
+                    leave=False,
+                )
+                with bar:
+                    for batch in batches[len(losses) :]:
+                        loss = trainer.step([sequences.of(user) for user in batch])
+                        if not np.isfinite(list(loss.values())).all():
+                            place = f"epoch {epoch}, batch {len(losses)} (users {batch.tolist()})"
+                            raise NotFinite(f"diversity encoder, {place}: a loss is not finite")
+                        losses.append(loss)
+                        bar.update()
+                        checkpoints.reached(now)
+                means = {name: float(np.mean([loss[name] for loss in losses])) for name in losses[0]}
+                history.append({"epoch": epoch, **trainer.validate(watched), **means})
+                if on_epoch is not None:
+                    on_epoch(history[-1])
+                moved = max(abs(history[-1][n] - history[-2][n]) for n in ("accuracy", "d_total"))
+                calm = calm + 1 if moved < settings.tolerance else 0
+                epoch, users, losses = epoch + 1, None, []
+        seq2seq.to("cpu")
+        return DiversityEncoder(
+            seq2seq, tokenizer, discriminator.to("cpu").eval(), attributes, template, settings, history
+        )
+
+    return rolling_back(train, checkpoints)
 
 
 class _Trainer:
@@ -224,6 +259,34 @@ class _Trainer:
         self.discriminator_adam = torch.optim.Adam(
             discriminator.parameters(), lr=settings.discriminator_learning_rate
         )
+
+    def _parts(self) -> dict:
+        return {
+            "generator_adam": self.generator_adam,
+            "discriminator_adam": self.discriminator_adam,
+            "discriminator": self.discriminator,
+        }
+
+    def state(self) -> dict:
+        """Both players, for :meth:`restore`."""
+        states = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**states, "generator": [parameter.detach() for parameter in self.learning]}
+
+    def restore(self, state: dict) -> None:
+        """Take what :meth:`state` gave."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        with torch.no_grad():
+            for parameter, value in zip(self.learning, state["generator"]):
+                parameter.copy_(value)
+
+    def slow_down(self, factor: float) -> None:
+        """Set both learning rates to so much of what the settings say."""
+        settings = self.settings
+        rates = settings.learning_rate, settings.discriminator_learning_rate
+        for optimizer, rate in zip((self.generator_adam, self.discriminator_adam), rates):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
 
     def step(self, histories) -> dict[str, float]:
         """One step of each player on a batch of users' histories."""

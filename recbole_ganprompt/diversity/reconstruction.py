@@ -1,5 +1,6 @@
 """Stage 3: item texts restored from the diversity encoder's embeddings."""
 
+import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
+from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.diversity.encoder import DiversityEncoder, Generator, Prompts
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.builtin_diversity import content_words
-from recbole_ganprompt.seeding import seeded
+from recbole_ganprompt.seeding import random_states, restore_random, seeded
 
 DECODINGS = ("greedy", "beam", "sample")
 REASONS = ("empty", "looping", "unrelated")
@@ -109,6 +111,7 @@ def reconstruct(
     seed: int,
     device: str = "cpu",
     progress: bool = True,
+    checkpoints: Checkpoints | None = None,
 ) -> Reconstruction:
     """Decode ``d_i^r``, the text of every item's embedding, for the plain class and attributes.
 
@@ -124,6 +127,8 @@ def reconstruct(
     settings : ReconstructionSettings
     seed : int
         Of the sampling.
+    checkpoints : Checkpoints, optional
+        Where a killed call left its texts, and this one leaves its own.
 
     Raises
     ------
@@ -137,7 +142,7 @@ def reconstruct(
             f"{classes} texts for each item need {classes - 1} attributes, and there are "
             f"{available - 1}: lower the number of texts or raise k."
         )
-    generated = _generate(encoder, titles, classes, settings, seed, device, progress)
+    generated = _generate(encoder, titles, classes, settings, seed, device, progress, checkpoints)
     fallbacks = dict.fromkeys(REASONS, 0)
     texts, accepted = [], []
     for raw in generated:
@@ -154,7 +159,7 @@ def reconstruct(
     return Reconstruction(texts, fallbacks, measures)
 
 
-def _generate(encoder, titles, classes, settings, seed, device, progress) -> list[list[str]]:
+def _generate(encoder, titles, classes, settings, seed, device, progress, checkpoints) -> list[list[str]]:
     prompts = Prompts(encoder.tokenizer, titles, encoder.attributes, encoder.template, encoder.settings)
     seq2seq = encoder.seq2seq.to(device).eval()
     generator = Generator(seq2seq)
@@ -177,9 +182,22 @@ def _generate(encoder, titles, classes, settings, seed, device, progress) -> lis
     work = [(item, c) for item in range(1, len(titles)) for c in range(classes)]
     work.sort(key=lambda entry: len(prompts.titles[entry[0]]))
     texts = [[""] * len(titles) for _ in range(classes)]
-    bar = tqdm(total=len(work), desc="reconstruction", disable=not progress, leave=False)
+    checkpoints, done = checkpoints or Checkpoints(), 0
+    state = checkpoints.load()
+    if state is not None:
+        done, texts = state["done"], json.loads(state["texts"])
+    bar = tqdm(total=len(work), initial=done, desc="reconstruction", disable=not progress, leave=False)
     with seeded(seed), bar:
-        for start in range(0, len(work), settings.batch_size):
+        if state is not None:
+            restore_random(state["random"])
+        for start in range(done, len(work), settings.batch_size):
+            checkpoints.reached(
+                lambda start=start: {
+                    "done": start,
+                    "texts": json.dumps(texts),
+                    "random": random_states(),
+                }
+            )
             some = work[start : start + settings.batch_size]
             ids, mask = prompts.batch([[item] for item, _ in some], [c for _, c in some], device)
             hidden, embedding = generator(ids, mask)

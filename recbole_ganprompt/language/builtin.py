@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.language import builtin_tokenizer, builtin_training
@@ -45,13 +46,13 @@ class Corpus:
         """All titles as they stand inside a prompt, behind a blank."""
         return [f" {title}" for title in self.titles[1:]]
 
-    def key(self) -> list:
-        """What identifies the corpus, for :func:`recbole_ganprompt.data.fingerprint.fingerprint`."""
-        return [
-            self.titles,
-            np.asarray(self.sequences.items, dtype=np.int64),
-            np.asarray(self.sequences.offsets, dtype=np.int64),
-        ]
+    def key(self) -> dict:
+        """What identifies the corpus, for :func:`recbole_ganprompt.data.cache.cached_folder`."""
+        items, offsets = self.sequences.items, self.sequences.offsets
+        return {
+            "titles": self.titles,
+            "training sequences": [np.asarray(part, dtype=np.int64) for part in (items, offsets)],
+        }
 
 
 def source_digest(*files: str) -> list[str]:
@@ -102,9 +103,16 @@ def builtin_llm(
     """
     sizes = [hidden_size, layers, heads, intermediate_size, vocab_size, max_positions]
     training = [block, batch_size, max_tokens, learning_rate]
-    key = [corpus.key(), list(template_texts), seed, sizes, training, source_digest(__file__)]
+    key = {
+        **corpus.key(),
+        "templates": list(template_texts),
+        "seed": seed,
+        "sizes": sizes,
+        "training": training,
+        "code": source_digest(__file__),
+    }
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, checkpoints: Checkpoints) -> None:
         tokenizer = byte_level_tokenizer(
             corpus.texts(),
             vocab_size,
@@ -134,7 +142,8 @@ def builtin_llm(
             model = LlamaForCausalLM(config)
             pretrain(
                 model,
-                _packed_histories(corpus, template_texts, tokenizer, block, batch_size, seed),
+                lambda: _packed_histories(corpus, template_texts, tokenizer, block, batch_size, seed),
+                checkpoints,
                 steps=max(1, max_tokens // (block * batch_size)),
                 learning_rate=learning_rate,
                 description="pre-training the built-in LLM",

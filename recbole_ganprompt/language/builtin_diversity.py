@@ -18,6 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.language.builtin import TITLE_TOKENS, Corpus, source_digest
 from recbole_ganprompt.language.builtin_tokenizer import (
@@ -90,10 +91,17 @@ def builtin_masked_lm(
     """
     sizes = [hidden_size, layers, heads, intermediate_size, vocab_size, max_positions]
     training = [batch_size, steps, learning_rate]
-    text = [template, domain, sorted(skipped)]
-    key = [corpus.key(), text, seed, sizes, training, source_digest(__file__)]
+    key = {
+        **corpus.key(),
+        "templates": [template, domain],
+        "excluded words": sorted(skipped),
+        "seed": seed,
+        "sizes": sizes,
+        "training": training,
+        "code": source_digest(__file__),
+    }
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, checkpoints: Checkpoints) -> None:
         texts = [*corpus.titles[1:], template.replace("⟨MASK⟩", ""), domain]
         tokenizer = whole_word_tokenizer(texts, vocab_size, max_positions)
         config = ModernBertConfig(
@@ -117,7 +125,8 @@ def builtin_masked_lm(
             model = ModernBertForMaskedLM(config)
             pretrain(
                 _MaskedOnly(model),
-                _masked_documents(corpus, tokenizer, document, skipped, batch_size, seed),
+                lambda: _masked_documents(corpus, tokenizer, document, skipped, batch_size, seed),
+                checkpoints,
                 steps=steps,
                 learning_rate=learning_rate,
                 description="pre-training the built-in masked LM",
@@ -258,10 +267,17 @@ def builtin_seq2seq(
     """
     sizes = [hidden_size, layers, heads, intermediate_size, vocab_size, max_positions]
     training = [batch_size, steps, learning_rate, noise, pooled]
-    text = [template, sorted(skipped)]
-    key = [corpus.key(), text, seed, sizes, training, source_digest(__file__)]
+    key = {
+        **corpus.key(),
+        "templates": [template],
+        "excluded words": sorted(skipped),
+        "seed": seed,
+        "sizes": sizes,
+        "training": training,
+        "code": source_digest(__file__),
+    }
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, checkpoints: Checkpoints) -> None:
         tokenizer = byte_level_tokenizer(
             corpus.texts(),
             vocab_size,
@@ -292,12 +308,15 @@ def builtin_seq2seq(
             # would need thousands of steps to turn them.
             model.get_input_embeddings().weight.data.mul_(0.05)
             model.tie_weights()
+            restoring = _Restoring(model, pooled, seed)
             pretrain(
-                _Restoring(model, pooled, seed),
-                _noisy_documents(corpus, tokenizer, template, skipped, noise, batch_size, seed),
+                restoring,
+                lambda: _noisy_documents(corpus, tokenizer, template, skipped, noise, batch_size, seed),
+                checkpoints,
                 steps=steps,
                 learning_rate=learning_rate,
                 description="pre-training the built-in encoder-decoder",
+                generators=[restoring.generator],
                 device=device,
                 progress=progress,
             )

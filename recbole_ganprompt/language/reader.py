@@ -5,7 +5,7 @@ from logging import getLogger
 
 import torch
 
-from recbole_ganprompt import workers
+from recbole_ganprompt import interruption, workers
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.language.answer import answer_logits
 from recbole_ganprompt.language.backbone import shard
@@ -134,6 +134,7 @@ class Reader:
                 [chosen[place] for place in part] for part in batches_by_tokens(lengths, self.token_budget)
             ]
             for number, batch in enumerate(batches):
+                interruption.check()
                 try:
                     self._score_batch(scores, prompt, questions, batch, sizes, soft_vectors, soft_guidance)
                 except torch.OutOfMemoryError as error:

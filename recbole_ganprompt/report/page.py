@@ -25,9 +25,9 @@ from markupsafe import Markup
 from scipy.stats import rankdata
 
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.table import improvement, improvement_label
+from recbole_ganprompt.writing import write_text
 
 HERE = Path(__file__).parent
 MINUS, DASH = "\u2212", "\u2013"

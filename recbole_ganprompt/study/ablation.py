@@ -9,10 +9,10 @@ from tabulate import tabulate
 
 from recbole_ganprompt.checks import natural, text
 from recbole_ganprompt.errors import UserError, exit_status
-from recbole_ganprompt.experiment import plain_values, write_text
 from recbole_ganprompt.report.figure import ablation_figure, save
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
+from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,
@@ -22,7 +22,7 @@ from recbole_ganprompt.study.options import (
     take_options,
 )
 from recbole_ganprompt.study.provenance import provenance
-from recbole_ganprompt.study.runs import identity
+from recbole_ganprompt.writing import write_text
 
 RECOMMENDATION = ["auc", "gauc", "hit@1", "ndcg@3"]
 DIVERGENCES = ["kl", "tv", "js", "cosine"]

@@ -17,7 +17,6 @@ from pathlib import Path
 from recbole_ganprompt.checks import natural, text, truth
 from recbole_ganprompt.cli import BASELINES
 from recbole_ganprompt.errors import UserError, exit_status
-from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,
@@ -29,6 +28,7 @@ from recbole_ganprompt.study.options import (
 )
 from recbole_ganprompt.study.provenance import provenance
 from recbole_ganprompt.study.results import write_results
+from recbole_ganprompt.writing import write_text
 
 USAGE = f"""\
 usage: python run_benchmark.py --models=all --datasets=ml-100k,Amazon_Beauty --seeds=2024,2025 [--key=...]

@@ -416,7 +416,8 @@ def _threads(config) -> int:
 
 def _work(settings: dict) -> None:
     """What each worker does: the whole run, of which the language model's passes are shared."""
-    from recbole_ganprompt.experiment import run, write_text
+    from recbole_ganprompt.experiment import run
+    from recbole_ganprompt.writing import write_text
 
     meeting = Path(settings["meeting"])
     os.chdir(settings["directory"])  # Ray starts workers in a folder of its own; paths are the caller's

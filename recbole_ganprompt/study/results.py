@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.significance import compare, holm, per_user, stars
-from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.report import table as tables
 from recbole_ganprompt.report.figure import classes_figure, curves_figure, save
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
+from recbole_ganprompt.writing import write_text
 
 EXAMPLES = 5
 

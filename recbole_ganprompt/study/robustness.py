@@ -14,17 +14,17 @@ from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.evaluation.perturbation import PERTURBATIONS
 from recbole_ganprompt.evaluation.robustness import METRICS, TRAINING, robustness
-from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
 from recbole_ganprompt.prompt.wordings import load_wordings
-from recbole_ganprompt.recommender import run_values
 from recbole_ganprompt.report.figure import robustness_figure, save
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page
+from recbole_ganprompt.run_folder import run_values
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
 from recbole_ganprompt.study.runs import given_gpus, reason_of
+from recbole_ganprompt.writing import write_text
 
 USAGE = f"""\
 usage: python run_robustness.py --run=saved/runs/GANPrompt-ml-100k-... [--run=saved/runs/CoLLM-... ...]

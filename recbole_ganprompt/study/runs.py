@@ -8,25 +8,9 @@ from pathlib import Path
 
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.experiment import plain_values, run
-from recbole_ganprompt.keys import known_keys, load_yaml, properties_path, split_files
-
-# Keys that say where a run was made and what it showed, and change no result.
-_ELSEWHERE = {"checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "device", "use_gpu"}
-_ELSEWHERE |= {"local_rank", "nproc", "world_size", "offset", "ip", "port", "ray_address", "log_wandb"}
-_ELSEWHERE |= {"wandb_project", "save_dataset", "save_dataloaders", "config_files", "worker"}
-
-
-def identity(config: dict) -> dict:
-    """The values of a configuration that decide a run's result.
-
-    Parameters
-    ----------
-    config : dict
-        As ``result.json`` has it.
-    """
-    # Some of RecBole's models note things of their own in a configuration: no keys, and not there before.
-    return {key: value for key, value in config.items() if key in known_keys() - _ELSEWHERE}
+from recbole_ganprompt.experiment import run
+from recbole_ganprompt.keys import load_yaml, properties_path, split_files
+from recbole_ganprompt.run_folder import identity, plain_values
 
 
 class FinishedRuns:

@@ -23,13 +23,13 @@ from recbole_ganprompt.checks import choice, non_negative, positive_integer
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
-from recbole_ganprompt.experiment import write_text
 from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.study.cluster import run_trials
 from recbole_ganprompt.study.options import demand_of, take_options
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
+from recbole_ganprompt.writing import write_text
 
 USAGE = """\
 usage: python run_hyper.py --model=DIN --dataset=ml-100k --trials=12 [--key=value ...]

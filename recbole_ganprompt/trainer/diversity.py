@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 from safetensors.numpy import save_file
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.checkpoints import Checkpoints
+from recbole_ganprompt.data.cache import cached_folder, model_key
 from recbole_ganprompt.diversity import attributes as attribute_module
 from recbole_ganprompt.diversity import constraint, encoder, generator, measure, reconstruction
 from recbole_ganprompt.diversity.attributes import (
@@ -45,6 +47,8 @@ class DiversityStages:
         self.excluded = excluded_words(config["attribute_exclude"])
         self.device = str(config["device"])
         self.progress = config["show_progress"]
+        self.common = {"seed": config["seed"], "device": self.device, "progress": self.progress}
+        self.cache = Path(config["checkpoint_dir"]) / "diversity"
 
     def attributes(self) -> list[str]:
         """Stage 1: the k most frequent words that a masked LM puts into Figure 3.
@@ -68,20 +72,33 @@ class DiversityStages:
                 progress=self.progress,
                 **(config["builtin_attribute_lm"] or {}),
             )
-        counts = count_attributes(
-            from_pretrained(AutoModelForMaskedLM, str(name), "attribute_lm", use_safetensors=True),
-            from_pretrained(AutoTokenizer, str(name), "attribute_lm"),
-            titles=self.titles,
-            sequences=self.sequences,
-            template=template,
-            domain=config["item_domain"],
-            excluded=self.excluded,
-            max_users=config["attribute_users"],
-            seed=config["seed"],
-            device=self.device,
-            progress=self.progress,
-        )
-        return most_frequent(counts, config["attributes"])
+
+        def build(folder: Path, checkpoints: Checkpoints) -> None:
+            counts = count_attributes(
+                from_pretrained(AutoModelForMaskedLM, str(name), "attribute_lm", use_safetensors=True),
+                from_pretrained(AutoTokenizer, str(name), "attribute_lm"),
+                titles=self.titles,
+                sequences=self.sequences,
+                template=template,
+                domain=config["item_domain"],
+                excluded=self.excluded,
+                max_users=config["attribute_users"],
+                checkpoints=checkpoints,
+                **self.common,
+            )
+            (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+
+        key = {
+            **self.corpus.key(),
+            "attribute_lm": model_key(name),
+            "template": template,
+            "code": _code(attribute_module),
+            "excluded words": sorted(self.excluded),
+            **{one: config[one] for one in ("item_domain", "attribute_users", "seed")},
+        }
+        folder = cached_folder(self.cache, "attributes", key, build)
+        counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+        return most_frequent(Counter(counts), config["attributes"])
 
     def texts(self, attributes: list[str]) -> tuple[list[list[str]], dict, Path]:
         """Stages 2 and 3: train the diversity encoder, decode every item under every class.
@@ -94,12 +111,12 @@ class DiversityStages:
         folder : Path
             Where the encoder is kept, with the embeddings of ``CLASSES_FILE``.
         """
-        config = self.config
+        config, template = self.config, load_document("encoder")
         name = config["generator"]
         if name == "builtin":
             name = builtin_seq2seq(
                 self.corpus,
-                load_document("encoder"),
+                template,
                 self.excluded,
                 backbone_cache(config),
                 config["seed"],
@@ -115,29 +132,55 @@ class DiversityStages:
             }
         )
         decoding = ReconstructionSettings(**(config["reconstruction_settings"] or {}))
-        modules = (attribute_module, constraint, encoder, generator, measure, reconstruction)
-        key = [
-            *(Path(module.__file__).read_text(encoding="utf-8") for module in modules),
-            *(str(name), self.corpus.key(), attributes, sorted(self.excluded), config["seed"]),
-            *(asdict(settings), asdict(decoding), load_document("encoder")),
-        ]
 
-        def build(folder: Path) -> None:
-            texts, findings = self._train_and_decode(name, attributes, settings, decoding, folder)
-            (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+        def build_encoder(folder: Path, checkpoints: Checkpoints) -> None:
+            findings = self._train(name, attributes, template, settings, folder, checkpoints)
             (folder / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
 
-        folder = cached_folder(Path(config["checkpoint_dir"]) / "diversity", "encoder", key, build)
-        texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-        return texts, json.loads((folder / "findings.json").read_text(encoding="utf-8")), folder
+        key = {
+            **self.corpus.key(),
+            "generator": model_key(name),
+            "attributes": attributes,
+            "template": template,
+            "seed": config["seed"],
+            "code": _code(constraint, encoder, generator, measure),
+            **asdict(settings),
+        }
+        folder = cached_folder(self.cache, "encoder", key, build_encoder)
+        findings = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
 
-    def _train_and_decode(self, name, attributes, settings, decoding, folder):
+        def build_texts(into: Path, checkpoints: Checkpoints) -> None:
+            trained = encoder.DiversityEncoder.load(folder / "encoder")
+            decoded = reconstruct(
+                trained,
+                titles=self.titles,
+                excluded=self.excluded,
+                settings=decoding,
+                checkpoints=checkpoints,
+                **self.common,
+            )
+            (into / "texts.json").write_text(json.dumps(decoded.texts), encoding="utf-8")
+            measures = {**decoded.measures, "fallbacks": decoded.fallbacks}
+            (into / "measures.json").write_text(json.dumps(measures), encoding="utf-8")
+
+        key = {
+            "encoder": folder.name,
+            "code": _code(reconstruction),
+            "excluded words": sorted(self.excluded),
+            "titles": self.titles,
+            "seed": config["seed"],
+            **asdict(decoding),
+        }
+        texts_folder = cached_folder(self.cache, "texts", key, build_texts)
+        texts = json.loads((texts_folder / "texts.json").read_text(encoding="utf-8"))
+        findings["reconstruction"] = json.loads((texts_folder / "measures.json").read_text(encoding="utf-8"))
+        return texts, findings, folder
+
+    def _train(self, name, attributes, template, settings, folder, checkpoints) -> dict:
         seq2seq = from_pretrained(AutoModelForSeq2SeqLM, str(name), "generator", use_safetensors=True)
         tokenizer = from_pretrained(AutoTokenizer, str(name), "generator")
         if getattr(seq2seq.config, "decoder_start_token_id", None) is None:
             seq2seq.config.decoder_start_token_id = tokenizer.pad_token_id  # T5's, where a folder doesn't say
-        common = {"seed": self.config["seed"], "device": self.device, "progress": self.progress}
-        template = load_document("encoder")
         trained = train_diversity_encoder(
             seq2seq,
             tokenizer,
@@ -146,7 +189,8 @@ class DiversityStages:
             attributes=attributes,
             template=template,
             settings=settings,
-            **common,
+            checkpoints=checkpoints,
+            **self.common,
         )
         trained.save(folder / "encoder")
         _, watched = split_users(self.sequences, settings.held_out, self.config["seed"])
@@ -160,15 +204,12 @@ class DiversityStages:
         }
         some = {when: values[:CLASSES_USERS].astype(np.float16) for when, values in embeddings.items()}
         save_file(some, folder / CLASSES_FILE)
-        decoded = reconstruct(
-            trained, titles=self.titles, excluded=self.excluded, settings=decoding, **common
-        )
-        findings = {
-            "curve": trained.history,
-            "separability": {when: class_measures(values) for when, values in embeddings.items()},
-            "reconstruction": {**decoded.measures, "fallbacks": decoded.fallbacks},
-        }
-        return decoded.texts, findings
+        separability = {when: class_measures(values) for when, values in embeddings.items()}
+        return {"curve": trained.history, "separability": separability}
+
+
+def _code(*modules) -> list[str]:
+    return [Path(module.__file__).read_text(encoding="utf-8") for module in modules]
 
 
 def write_findings(directory: Path, folder: Path, attributes, texts, titles) -> None:

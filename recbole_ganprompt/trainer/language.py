@@ -20,6 +20,7 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import score_candidates
 from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.language.packing import batches_by_tokens
+from recbole_ganprompt.trainer.stage_key import stage_key
 from recbole_ganprompt.trainer.steps import Step, StepTrainer
 
 
@@ -27,6 +28,7 @@ class LanguageTrainer(StepTrainer):
     """Base of the trainers of our own models."""
 
     VALIDATIONS = 5
+    BATCH_TOKENS = 6000
 
     def __init__(self, config, model):
         super().__init__(config, model)
@@ -118,11 +120,14 @@ class LanguageTrainer(StepTrainer):
         )
 
     def batches(self, rows, generator):
-        """Rows of similar length together, each batch within ``token_budget``, in random order."""
+        """Rows of similar length together, in batches of some thousand tokens, in random order.
+
+        Which rows an optimizer step sees must not depend on ``token_budget``, which memory may halve.
+        """
         lengths = [self.model.reader.tokens(row) for row in rows]
         return [
             [rows[index] for index in chosen]
-            for chosen in batches_by_tokens(lengths, self.config["token_budget"], generator)
+            for chosen in batches_by_tokens(lengths, self.BATCH_TOKENS, generator)
         ]
 
     def tune_language_model(
@@ -180,8 +185,10 @@ class LanguageTrainer(StepTrainer):
             return [batch for number in range(passes) for batch in one_pass(epoch * passes + number)]
 
         step = Step("step one", epochs, config["llm_learning_rate"], batch_size, steps)
+        parts = {"guided": guided, "kept back": kept_back, "passes": passes}
+        key = stage_key(self, dataset, valid_data, texts, later=("mapping", "step_two"), **parts)
         return self.run_step(
-            step, parameters, epoch_batches, lambda batch: self._loss(batch, None), valid_data
+            step, parameters, epoch_batches, lambda batch: self._loss(batch, None), valid_data, key
         )
 
     def tune_mapping(self, dataset, valid_data, positions: Positions, texts: TextVariants, guided=None):
@@ -254,7 +261,8 @@ class LanguageTrainer(StepTrainer):
             config["mapping_learning_rate"],
             config["mapping_batch_size"],
         )
-        metrics = self.run_step(step, parameters, epoch_batches, loss_of_batch, valid_data)
+        key = stage_key(self, dataset, valid_data, texts, positions=positions, guided=guided)
+        metrics = self.run_step(step, parameters, epoch_batches, loss_of_batch, valid_data, key)
         for parameter in frozen:
             parameter.requires_grad_(True)
         return metrics

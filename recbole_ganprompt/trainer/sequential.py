@@ -6,9 +6,11 @@ import torch
 from recbole.trainer import Trainer
 from tqdm import tqdm
 
+from recbole_ganprompt.checkpoints import Checkpoints, NotFinite, rolling_back
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.model.sequence_training import SequenceTraining, training_windows
+from recbole_ganprompt.seeding import random_states, restore_random
 from recbole_ganprompt.trainer.stages import Stages
 
 
@@ -32,6 +34,8 @@ class SequentialTrainer(Trainer):
         Seconds and memory of each stage.
     findings : dict
         What a run found out beside its metrics, for ``result.json``.
+    checkpoints : Checkpoints
+        Where training leaves its state, and finds that of a killed one.
     """
 
     def __init__(self, config, model):
@@ -42,6 +46,8 @@ class SequentialTrainer(Trainer):
         self.directory = None
         self.stages = Stages()
         self.findings = {}
+        self.checkpoints = Checkpoints()
+        self._halvings = 0
         self._evaluation_sets = {}
         self._windows = None
 
@@ -54,12 +60,55 @@ class SequentialTrainer(Trainer):
         show_progress=False,
         callback_fn=None,
     ):
-        """RecBole's ``fit`` under one progress bar for all epochs."""
+        """RecBole's ``fit`` under one progress bar; goes on from a checkpoint, and back to one at NaN.
+
+        A checkpoint is taken between epochs, where it is time for one.
+
+        Raises
+        ------
+        UserError
+            If the loss isn't finite, also with an eighth of the learning rate.
+        """
         # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported,
         # which takes a third of the time; `_check_nan` looks at every loss anyway.
         quick = torch.autograd.set_detect_anomaly(False)
-        bar = tqdm(total=self.epochs, desc=self.config["model"], disable=not show_progress)
-        with quick, bar:
+        fit = super().fit
+        start = copy.deepcopy(self.model.state_dict())
+        begun = random_states(), train_data.generator.get_state()
+        nothing = {"best_valid_score": self.best_valid_score, "best_valid_result": None, "cur_step": 0}
+
+        def train(state: dict | None, halvings: int):
+            first = state is None and not halvings
+            state = state or {
+                **nothing,
+                "model": start,
+                "random": begun[0],
+                "loader": begun[1],
+                "epoch": 0,
+                "best_state": None,
+                "losses": {},
+                "optimizer": None,
+            }
+            self._halvings = halvings
+            self.model.load_state_dict(state["model"])
+            self.optimizer = self._build_optimizer(learning_rate=self.learning_rate * 0.5**halvings)
+            if state["optimizer"] is not None:
+                self.optimizer.load_state_dict(state["optimizer"])
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.learning_rate * 0.5**halvings
+            for name in nothing:
+                setattr(self, name, state[name])
+            self.best_state, self.train_loss_dict = state["best_state"], dict(state["losses"])
+            self.start_epoch = state["epoch"]
+            if not first:
+                restore_random(state["random"])
+                train_data.generator.set_state(state["loader"])
+            bar = tqdm(
+                total=self.epochs,
+                initial=self.start_epoch,
+                desc=self.config["model"],
+                disable=not show_progress,
+            )
 
             def epoch_done(epoch, score):
                 bar.update()
@@ -67,14 +116,41 @@ class SequentialTrainer(Trainer):
                 if callback_fn is not None:
                     callback_fn(epoch, score)
 
-            return super().fit(train_data, valid_data, verbose, saved, False, epoch_done)
+            with quick, bar:
+                return fit(train_data, valid_data, verbose, saved, False, epoch_done)
+
+        return rolling_back(train, self.checkpoints)
+
+    def _state(self, epoch: int, train_data) -> dict:
+        """Where training stands before an epoch."""
+        names = ("best_valid_score", "best_valid_result", "cur_step", "best_state")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_states(),
+            "loader": train_data.generator.get_state(),
+            "losses": self.train_loss_dict,
+            "epoch": epoch,
+            "halvings": self._halvings,
+        }
 
     def _learns_windows(self) -> bool:
         """Whether the model learns whole windows; else it is trained on RecBole's rows."""
         model = self.model
         return isinstance(model, SequenceTraining) and self.config["loss_type"] in model.sequence_losses
 
+    def _check_nan(self, loss):
+        """RecBole's look at every loss, which here leads back to a checkpoint."""
+        if not torch.isfinite(loss):
+            place = f"epoch {self._epoch}, batch {self._batch}"
+            raise NotFinite(f"{self.config['model']}, {place}: the loss is not finite")
+        self._batch += 1
+
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        if epoch_idx > self.start_epoch:
+            self.checkpoints.reached(lambda: self._state(epoch_idx, train_data))
+        self._epoch, self._batch = epoch_idx, 0
         if not self._learns_windows():
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         if self._windows is None:

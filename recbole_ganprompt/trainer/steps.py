@@ -1,16 +1,21 @@
 """The loop that trains a language model: packed batches, a step of so many samples, the best epoch kept."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from recbole_ganprompt import workers
+from recbole_ganprompt import interruption, workers
+from recbole_ganprompt.checkpoints import Checkpoints, NotFinite, rolling_back
+from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.language.layout import collate
 from recbole_ganprompt.language.packing import batches_by_tokens
-from recbole_ganprompt.seeding import seeded
+from recbole_ganprompt.seeding import random_states, restore_random, seeded
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
 
@@ -55,123 +60,67 @@ class StepTrainer(SequentialTrainer):
         self.curves: dict[str, list] = {}
         self.epoch_ended = None
 
-    def run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data):
-        """Run :meth:`_run_step` with dropout that doesn't depend on what drew before."""
-        with seeded(self.config["seed"]), torch.autograd.set_detect_anomaly(False):
-            return self._run_step(step, parameters, epoch_batches, loss_of_batch, valid_data)
+    def run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data, key: dict):
+        """Optimise ``parameters``, keep the epoch that is best on validation; nothing is done twice.
 
-    def _run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data):
-        """Optimise ``parameters``, keep the epoch that is best on validation.
+        The result is kept in ``<checkpoint_dir>/stages`` under all that it depends on, and taken from there
+        where it is; a killed step goes on from its last checkpoint. Dropout doesn't depend on
+        what drew before.
 
         Parameters
         ----------
         step : Step
         parameters : list of Parameter
         epoch_batches : callable
-            Epoch number to a list of batches, each a list of packed rows.
+            Epoch number to a list of batches, each a list of packed rows; the same at each call.
         loss_of_batch : callable
             Collated batch to (summed loss, number of samples).
         valid_data : RecBole data loader
+        key : dict
+            What the result depends on, beside the step.
 
         Returns
         -------
         dict or None
             Best metrics on validation.
         """
-        optimizer = torch.optim.AdamW(
-            parameters, lr=step.learning_rate, weight_decay=self.config["llm_weight_decay"]
-        )
-        best_score, best_metrics, best_state = -np.inf, None, None
-        curve = self.curves.setdefault(step.name, [])
-        done = total = 0
-        bar = tqdm(desc=step.name, disable=not self.config["show_progress"], unit="sample")
-        for epoch in range(step.epochs):
-            batches = epoch_batches(epoch)
-            samples = [sum(len(row.answers) for row in rows) for rows in batches]
-            if total == 0:
-                total = step.steps * step.batch_size if step.steps else sum(samples) * step.epochs
-                bar.reset(total)
-            self.model.train()
-            self._freeze_dropout(parameters)
-            summed = counted = pending = 0
-            for rows, size in zip(batches, samples):
-                if done >= total:
-                    break
-                loss, count = self._accumulate(rows, loss_of_batch, parameters, step.batch_size)
-                summed, counted = summed + loss, counted + count
-                pending, done = pending + size, done + size
-                bar.update(size)
-                if pending < step.batch_size and done < total:
-                    continue
-                workers.add_up_gradients(parameters)
-                # Less than a full batch weighs less, and a batch that overshot is averaged.
-                scale = step.batch_size / max(pending, step.batch_size)
-                for parameter in parameters:
-                    if parameter.grad is not None:
-                        parameter.grad.mul_(scale)
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                progress = done / total
-                factor = min(1.0, progress / 0.05) * max(0.02, 1.0 - progress)
-                for group in optimizer.param_groups:
-                    group["lr"] = step.learning_rate * factor
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                pending = 0
-            totals = torch.tensor([summed, counted], dtype=torch.float64)
-            workers.add_up([totals])
-            loss = (totals[0] / totals[1].clamp_min(1)).item()
-            self.tensorboard.add_scalar(f"Loss/{step.name}", loss, epoch)
-            metrics = self.validate(valid_data)
-            score = -np.inf if metrics is None else metrics[self.valid_metric]
-            curve.append({"epoch": epoch, "loss": loss, "valid": metrics})
-            if metrics is not None:
-                self.tensorboard.add_scalar(f"Valid/{step.name}", score, epoch)
-            bar.set_postfix(loss=f"{loss:.4f}", valid=f"{score:.4f}")
-            self.logger.info(f"{step.name}: epoch {epoch} loss {loss:.4f} valid {metrics}")
-            if metrics is None or score > best_score:
-                best_score, best_metrics = score, metrics
-                best_state = [parameter.detach().clone() for parameter in parameters]
-            if self.epoch_ended is not None:
-                self.epoch_ended(step, epoch, metrics)
-        bar.close()
-        if best_state is not None:
-            with torch.no_grad():
-                for parameter, value in zip(parameters, best_state):
-                    parameter.copy_(value)
-        self.model.eval()
-        return best_metrics
+        model = self.model
+        trained = {id(parameter) for parameter in parameters}
+        names = {name for name, parameter in model.named_parameters() if id(parameter) in trained}
+        names |= {name for name, _ in model.named_buffers()}
 
-    def _accumulate(self, rows, loss_of_batch, parameters, batch_size: int) -> tuple[float, int]:
-        """Add the gradients of this worker's part of some rows to the parameters', as memory allows.
+        def results() -> dict[str, torch.Tensor]:
+            return {name: value for name, value in model.state_dict().items() if name in names}
 
-        Returns
-        -------
-        (float, int)
-            The summed loss, and the number of samples that it was summed over.
-        """
-        reader, summed, counted = self.model.reader, 0.0, 0
-        waiting = [workers.share(rows)]
-        while waiting:
-            rows = waiting.pop()
-            lengths = [reader.tokens(row) for row in rows]
-            parts = batches_by_tokens(lengths, reader.token_budget)
-            for number, part in enumerate(parts):
-                try:
-                    batch = collate([rows[index] for index in part], self.device, reader.layout)
-                    loss, count = loss_of_batch(batch)
-                    self._check_nan(loss)
-                    # Not backward(): a pass that runs out of memory half-way must leave nothing behind.
-                    gradients = torch.autograd.grad(loss / batch_size, parameters, allow_unused=True)
-                except torch.OutOfMemoryError as error:
-                    loss = batch = None
-                    reader.spend_less(error, max(lengths[index] for index in part))
-                    waiting.append([rows[index] for left in parts[number:] for index in left])
-                    break
-                for parameter, gradient in zip(parameters, gradients):
-                    if gradient is not None:
-                        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-                summed, counted = summed + loss.item(), counted + count
-        return summed, counted
+        def build(folder: Path, checkpoints: Checkpoints) -> None:
+            start = [parameter.detach().clone() for parameter in parameters]
+
+            def train(state, halvings):
+                with seeded(self.config["seed"]), torch.autograd.set_detect_anomaly(False):
+                    training = _StepTraining(self, step, parameters, loss_of_batch, checkpoints, halvings)
+                    training.start(start, state)
+                    return training.run(epoch_batches, valid_data)
+
+            curve, best = rolling_back(train, checkpoints)
+            save_file(
+                {name: value.contiguous() for name, value in results().items()},
+                folder / "weights.safetensors",
+            )
+            (folder / "curve.json").write_text(json.dumps({"curve": curve, "best": best}))
+
+        stages = Path(self.config["checkpoint_dir"]) / "stages"
+        kind = step.name.replace(" ", "_")
+        folder = cached_folder(stages, kind, {"step": asdict(step), **key}, build, together=True)
+        device = {name: value.device for name, value in results().items()}
+        loaded = load_file(folder / "weights.safetensors")
+        own = dict(model.named_parameters()) | dict(model.named_buffers())
+        with torch.no_grad():
+            for name, value in loaded.items():
+                own[name].copy_(value.to(device[name]))
+        model.eval()
+        kept = json.loads((folder / "curve.json").read_text())
+        self.curves[step.name] = kept["curve"]
+        return kept["best"]
 
     def validate(self, valid_data):
         """Metrics on a fixed sample of ``valid_users`` users of the validation split, or None."""
@@ -180,9 +129,187 @@ class StepTrainer(SequentialTrainer):
         evaluation = self.evaluation_set(valid_data).sample(self.config["valid_users"])
         return configured_metrics(score_candidates(self.model, evaluation, self.config).numpy(), self.config)
 
-    def _freeze_dropout(self, parameters):
+    def epoch_was(self, step: Step, entry: dict) -> None:
+        """Tell those who follow the training how an epoch went, in this process or before a kill."""
+        self.tensorboard.add_scalar(f"Loss/{step.name}", entry["loss"], entry["epoch"])
+        if entry["valid"] is not None:
+            score = entry["valid"][self.valid_metric]
+            self.tensorboard.add_scalar(f"Valid/{step.name}", score, entry["epoch"])
+        if self.epoch_ended is not None:
+            self.epoch_ended(step, entry["epoch"], entry["valid"])
+
+    def freeze_dropout(self, parameters):
         """Modules none of whose parameters are trained stay in evaluation mode (the teacher)."""
         trained = {id(parameter) for parameter in parameters}
         for module in self.model.children():
             if not any(id(parameter) in trained for parameter in module.parameters()):
                 module.eval()
+
+
+class _StepTraining:
+    """One step on its way: everything that a checkpoint must hold.
+
+    Attributes
+    ----------
+    epoch, at : int
+        How far it has come: batches done of an epoch.
+    done : int
+        Samples done.
+    summed, counted
+        Loss and samples of this epoch, on this worker.
+    """
+
+    def __init__(self, trainer, step: Step, parameters, loss_of_batch, checkpoints, halvings: int):
+        self.trainer, self.step, self.parameters = trainer, step, parameters
+        self.loss_of_batch, self.checkpoints, self.halvings = loss_of_batch, checkpoints, halvings
+        self.model, self.config = trainer.model, trainer.config
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=step.learning_rate, weight_decay=self.config["llm_weight_decay"]
+        )
+        self.epoch = self.at = self.done = self.total = 0
+        self.summed, self.counted = 0.0, 0
+        self.curve: list[dict] = []
+        self.best_score, self.best_metrics, self.best_state = -np.inf, None, None
+
+    def start(self, parameters: list[torch.Tensor], state: dict | None) -> None:
+        """Begin with these values of the parameters, or where a checkpoint's state was."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if state is not None:
+            for name in ("epoch", "at", "done", "total", "curve", "best_score", "best_metrics"):
+                setattr(self, name, state[name])
+            self.summed, self.counted = state["sums"][workers.rank()].view(torch.float64).tolist()
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.model.reader.token_budget = state["token_budget"]
+            self.best_state = state["best_state"]
+            restore_random(state["random"])
+            parameters = state["parameters"]
+        self._put(parameters)
+
+    def _put(self, values: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, values):
+                parameter.copy_(value)
+
+    def _state(self) -> dict:
+        names = ("epoch", "at", "done", "total", "curve", "best_score", "best_metrics", "halvings")
+        sums = torch.tensor([self.summed, self.counted], dtype=torch.float64).view(torch.uint8)
+        return {
+            **{name: getattr(self, name) for name in names},
+            "parameters": [parameter.detach() for parameter in self.parameters],
+            "best_state": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+            "sums": workers.of_each(sums),
+            "token_budget": self.model.reader.token_budget,
+            "random": random_states(together=True),
+        }
+
+    def run(self, epoch_batches, valid_data) -> tuple[list[dict], dict | None]:
+        """Train to the end; the curve, and the metrics of the epoch whose weights the model has then."""
+        step = self.step
+        bar = tqdm(desc=step.name, disable=not self.config["show_progress"], unit="sample")
+        for entry in self.curve:
+            self.trainer.epoch_was(step, entry)
+        while self.epoch < step.epochs:
+            batches = epoch_batches(self.epoch)
+            samples = [sum(len(row.answers) for row in rows) for rows in batches]
+            if self.total == 0:
+                self.total = step.steps * step.batch_size if step.steps else sum(samples) * step.epochs
+            bar.reset(self.total)
+            bar.update(self.done)
+            self.model.train()
+            self.trainer.freeze_dropout(self.parameters)
+            while self.at < len(batches) and self.done < self.total:
+                self._update(batches, samples, bar)
+                self.checkpoints.reached(self._state)
+            self._end_epoch(valid_data, bar)
+        bar.close()
+        if self.best_state is not None:
+            self._put(self.best_state)
+        return self.curve, self.best_metrics
+
+    def _update(self, batches, samples, bar) -> None:
+        """One step of the optimizer, on as many batches as it takes."""
+        step, first, pending = self.step, self.at, 0
+        rows = []
+        while pending < step.batch_size and self.at < len(batches) and self.done + pending < self.total:
+            rows += batches[self.at]
+            pending += samples[self.at]
+            self.at += 1
+        self.done += pending
+        bar.update(pending)
+        place = f"{step.name}, epoch {self.epoch}, batches {first} to {self.at - 1}"
+        broken = self._accumulate(rows)
+        if workers.largest([float(broken is not None)])[0]:  # all of them turn back, or none
+            raise NotFinite(f"{place}: the loss is not finite{broken or ''}")
+        workers.add_up_gradients(self.parameters)
+        # Less than a full batch weighs less, and a batch that overshot is averaged.
+        scale = step.batch_size / max(pending, step.batch_size)
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if not torch.isfinite(norm):
+            raise NotFinite(f"{place}: the gradient is not finite")
+        progress = self.done / self.total
+        factor = min(1.0, progress / 0.05) * max(0.02, 1.0 - progress) * 0.5**self.halvings
+        for group in self.optimizer.param_groups:
+            group["lr"] = step.learning_rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _end_epoch(self, valid_data, bar) -> None:
+        trainer = self.trainer
+        totals = torch.tensor([self.summed, self.counted], dtype=torch.float64)
+        workers.add_up([totals])
+        loss = (totals[0] / totals[1].clamp_min(1)).item()
+        try:
+            metrics = trainer.validate(valid_data)
+        except interruption.Interrupted:
+            self.checkpoints.save(self._state())
+            raise
+        score = -np.inf if metrics is None else metrics[trainer.valid_metric]
+        self.curve.append({"epoch": self.epoch, "loss": loss, "valid": metrics})
+        bar.set_postfix(loss=f"{loss:.4f}", valid=f"{score:.4f}")
+        trainer.logger.info(f"{self.step.name}: epoch {self.epoch} loss {loss:.4f} valid {metrics}")
+        if metrics is None or score > self.best_score:
+            self.best_score, self.best_metrics = score, metrics
+            self.best_state = [parameter.detach().clone() for parameter in self.parameters]
+        self.epoch, self.at = self.epoch + 1, 0
+        self.summed, self.counted = 0.0, 0
+        trainer.epoch_was(self.step, self.curve[-1])
+
+    def _accumulate(self, rows) -> str | None:
+        """Add the gradients of this worker's part of some rows to the parameters', as memory allows.
+
+        Returns
+        -------
+        str or None
+            Where the loss was not finite, if it was so.
+        """
+        reader = self.model.reader
+        waiting = [workers.share(rows)]
+        while waiting:
+            rows = waiting.pop()
+            lengths = [reader.tokens(row) for row in rows]
+            parts = batches_by_tokens(lengths, reader.token_budget)
+            for number, part in enumerate(parts):
+                try:
+                    batch = collate([rows[index] for index in part], self.trainer.device, reader.layout)
+                    loss, count = self.loss_of_batch(batch)
+                    if not torch.isfinite(loss):
+                        ids = [token for token in rows[part[0]].ids if token >= 0]
+                        return f" (its first prompts: {self.model.tokenizer.decode(ids)[-200:]!r})"
+                    # Not backward(): a pass that runs out of memory half-way must leave nothing behind.
+                    gradients = torch.autograd.grad(
+                        loss / self.step.batch_size, self.parameters, allow_unused=True
+                    )
+                except torch.OutOfMemoryError as error:
+                    loss = batch = None
+                    reader.spend_less(error, max(lengths[index] for index in part))
+                    waiting.append([rows[index] for left in parts[number:] for index in left])
+                    break
+                for parameter, gradient in zip(self.parameters, gradients):
+                    if gradient is not None:
+                        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                self.summed, self.counted = self.summed + loss.item(), self.counted + count
+        return None

@@ -1,15 +1,18 @@
 """Stage 0: train the teacher, and get opinions on training pairs that it had not seen."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from recbole.data.utils import get_dataloader
 from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import ModelType
 from safetensors.torch import load_file, save_file
 
 from recbole_ganprompt import collaborative
+from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
 from recbole_ganprompt.data.cache import cached_folder
@@ -20,6 +23,7 @@ from recbole_ganprompt.trainer.sequential import SequentialTrainer
 
 # Values that can't change what the teacher learns.
 _PRESENTATION = {"checkpoint_dir", "data_path", "show_progress", "state", "device", "gpu_id"}
+_PRESENTATION |= {"checkpoint_every", "resume", "trust_checkpoint"}
 
 
 def training_loader(config, dataset):
@@ -71,36 +75,55 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
     candidates = np.concatenate([targets[:, None], negatives], axis=1)
     histories, lengths = histories_before(sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"])
 
-    def build(folder: Path) -> None:
-        if opinion_items:
+    cache = Path(settings["checkpoint_dir"]) / "teachers"
+    modules = (collaborative, sequential, sys.modules[__name__], sys.modules[type(teacher.model).__module__])
+    key = {
+        "code": [Path(module.__file__).read_text(encoding="utf-8") for module in modules],
+        "training sequences": [sequences.items, sequences.offsets],
+        "validation": _watched(valid_data),
+        "versions": torch.__version__,
+        **{k: str(v) for k, v in config.final_config_dict.items() if k not in _PRESENTATION},
+    }
+    opinions = None
+    if opinion_items:
+
+        def build_early(folder: Path, checkpoints: Checkpoints) -> None:
             early = dataset.early(opinion_items)
             teacher.know_only(early)
-            _fit(teacher.model, config, training_loader(config, early), valid_data)
+            _fit(teacher.model, config, training_loader(config, early), valid_data, checkpoints)
             opinions = teacher.opinions(users, histories, lengths, candidates)
             np.save(folder / "opinions.npy", opinions, allow_pickle=False)
-            teacher.know_only(dataset)
-        metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data)
+            save_file(teacher.model.state_dict(), folder / "model.safetensors")
+
+        early_key = {**key, "opinion_items": opinion_items, "candidates": candidates}
+        folder = cached_folder(cache, "early_teacher", early_key, build_early)
+        teacher.know_only(dataset)
+        teacher.model.load_state_dict(load_file(folder / "model.safetensors"))
+        opinions = np.load(folder / "opinions.npy", allow_pickle=False)
+        key["early teacher"] = folder.name
+
+    def build(folder: Path, checkpoints: Checkpoints) -> None:
+        metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data, checkpoints)
         save_file(teacher.model.state_dict(), folder / "model.safetensors")
         (folder / "valid.json").write_text(json.dumps(metrics))
 
-    sources = [Path(module.__file__).read_text() for module in (collaborative, sequential)]
-    key = [
-        *("teacher", Path(__file__).read_text(), *sources),
-        *(sequences.items, sequences.offsets, candidates, opinion_items),
-        {k: str(v) for k, v in config.final_config_dict.items() if k not in _PRESENTATION},
-    ]
-    folder = cached_folder(Path(settings["checkpoint_dir"]) / "teachers", "teacher", key, build)
+    folder = cached_folder(cache, "teacher", key, build)
     teacher.model.load_state_dict(load_file(folder / "model.safetensors"))
     metrics = json.loads((folder / "valid.json").read_text())
-    if not opinion_items:
+    if opinions is None:
         return None, metrics
-    opinions = np.load(folder / "opinions.npy", allow_pickle=False)
     return Positions(users, ends, candidates, opinions), metrics
 
 
-def _fit(model, config, train_data, valid_data):
+def _watched(valid_data) -> list | None:
+    part = valid_data._dataset.evaluation_set("valid") if len(valid_data._dataset) else None
+    return part and [part.users, part.histories, part.candidates]
+
+
+def _fit(model, config, train_data, valid_data, checkpoints: Checkpoints):
     trainer = SequentialTrainer(config, model)
     trainer.write_checkpoints = False
+    trainer.checkpoints = checkpoints
     with seeded(config["seed"]):
         _, metrics = trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
     model.load_state_dict(trainer.best_state)
