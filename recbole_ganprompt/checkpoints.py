@@ -31,18 +31,10 @@ _every: ContextVar[tuple[str, float] | None] = ContextVar("every", default=("min
 
 
 def parse_every(value) -> tuple[str, float] | None:
-    """``checkpoint_every`` as (unit, number): ``10min``, ``500`` or ``500 steps``; None for none at all.
-
-    Raises
-    ------
-    ValueError
-        For anything else, or nothing above 0.
-    """
-    if value is None:
+    """``checkpoint_every`` as (unit, number): ``10min``, ``500`` or ``500 steps``; None for ``none``."""
+    if value in (None, "none"):
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(min|minutes|steps)?", str(value).strip())
-    if not match or isinstance(value, bool) or float(match[1]) <= 0:
-        raise ValueError(f"{value!r} is no interval")
     unit = "minutes" if (match[2] or "steps").startswith("min") else "steps"
     return unit, float(match[1])
 
@@ -57,8 +49,8 @@ def checkpointing(value) -> Iterator[None]:
         _every.reset(token)
 
 
-class NotFinite(ArithmeticError):
-    """A loss or gradient that is NaN or infinite; the message names the batch."""
+class NotFinite(UserError):
+    """A loss, gradient or score that is NaN or infinite; the message names the batch."""
 
 
 class Checkpoints:

@@ -22,7 +22,7 @@ def _number(value) -> bool:
 
 def _interval(value) -> bool:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(min|minutes|steps)?", str(value).strip())
-    return bool(match) and float(match[1]) > 0
+    return value in (None, "none") or (bool(match) and float(match[1]) > 0)
 
 
 def choice(*names) -> Check:
@@ -70,7 +70,7 @@ CHECKS: dict[str, Check] = {
     "seed": natural,
     "candidate_seed": natural,
     "reproducibility": truth,
-    "checkpoint_every": optional(("an interval such as 5min or 500 (steps)", _interval)),
+    "checkpoint_every": ("an interval such as 5min or 500 (steps), or none", _interval),
     "resume": optional(text),
     "checkpoint_dir": text,
     "data_path": text,

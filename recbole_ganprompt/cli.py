@@ -54,7 +54,10 @@ def _command(arguments) -> None:
 def _run(arguments) -> None:
     files, rest = split_files(arguments)
     resumed = [one.partition("=")[2] for one in rest if one.startswith("--resume=")]
-    values = run_values(resumed[-1]) if resumed and resumed[-1] not in ("auto", "none") else None
+    values = None
+    if resumed and resumed[-1] not in ("auto", "none"):
+        folder = Path(resumed[-1]).expanduser()
+        values = {**run_values(folder), "checkpoint_dir": str(folder.absolute().parent.parent)}
     config = build_config(config_file_list=files, config_dict=values, arguments=rest)
     if config["num_workers"] in (None, 1):
         with interruption.watched():

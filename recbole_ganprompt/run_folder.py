@@ -62,8 +62,12 @@ def run_values(folder) -> dict:
     """
     try:
         values = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        return {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        values = {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
+        path = Path(values["data_path"])
+        if path.name == values["dataset"]:  # RecBole puts the dataset's name behind what it is given
+            values["data_path"] = str(path.parent)
+        return values
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is no run's folder: name one in saved/runs/.") from error
 
 

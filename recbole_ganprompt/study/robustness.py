@@ -74,8 +74,7 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     model = recommender.model
     record = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
     values = run_values(Path(folder))
-    known = Path(values["data_path"])  # RecBole has put the dataset's name behind it
-    values["data_path"] = data_path or str(known.parent if known.name == record["dataset"] else known)
+    values["data_path"] = data_path or values["data_path"]
     dataset = TextSequentialDataset(build_config(config_dict={**values, "gpu_id": given_gpus()}))
     sets = [dataset.evaluation_set(phase) for phase in ("valid", "test")]
     if candidates_fingerprint(*sets) != record["candidates"]:

@@ -47,7 +47,7 @@ class SequentialTrainer(Trainer):
         self.stages = Stages()
         self.findings = {}
         self.checkpoints = Checkpoints()
-        self._halvings = 0
+        self._epoch = self._batch = self._halvings = 0
         self._evaluation_sets = {}
         self._windows = None
 
@@ -151,8 +151,11 @@ class SequentialTrainer(Trainer):
         if epoch_idx > self.start_epoch:
             self.checkpoints.reached(lambda: self._state(epoch_idx, train_data))
         self._epoch, self._batch = epoch_idx, 0
-        if not self._learns_windows():
-            return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        if self._learns_windows():
+            return self._train_windows(train_data)
+        return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+
+    def _train_windows(self, train_data) -> float:
         if self._windows is None:
             sequences = train_data._dataset.training_sequences()
             self._windows = training_windows(sequences, self.config["MAX_ITEM_LIST_LENGTH"])
@@ -189,7 +192,7 @@ class SequentialTrainer(Trainer):
         ------
         UserError
             If a checkpoint's file is named, or nothing was trained yet: a ``.pth`` can run code, so
-            none is opened here.
+            none is opened here; or if a score is NaN or infinite.
         """
         if not len(eval_data._dataset):
             return None
@@ -201,6 +204,8 @@ class SequentialTrainer(Trainer):
                 )
             self.model.load_state_dict(self.best_state)
         scores = score_candidates(self.model, self.evaluation_set(eval_data), self.config)
+        if not torch.isfinite(scores).all():  # the last step may have broken what no loss has shown yet
+            raise NotFinite(f"{self.config['model']}, after epoch {self._epoch}: the scores are not finite")
         self.scores = scores.numpy()
         return configured_metrics(self.scores, self.config)
 
