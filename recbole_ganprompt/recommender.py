@@ -20,6 +20,8 @@ from recbole_ganprompt.prompt.rendering import encode_piece
 # What a configuration derives, or says of the process that a run was: not to be given again.
 _DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id"}
 _DERIVED |= {"train_neg_sample_args"}
+# What only the user may say: a run's folder may come from a stranger.
+_TRUST = {"trust_checkpoint", "trust_remote_code", "use_safetensors"}
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,14 @@ class Recommender:
 
 
 def run_values(folder: Path) -> dict:
-    """The configuration of a finished run, as values that can be given again."""
+    """The configuration of a finished run, as values that can be given again, but for whom to trust."""
     values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
+    return {key: value for key, value in values.items() if key in known_keys() - _DERIVED - _TRUST}
 
 
-def load(run_folder, gpu_id: str | None = None) -> Recommender:
+def load(
+    run_folder, gpu_id: str | None = None, trust_remote_code: bool = False, use_safetensors: bool = True
+) -> Recommender:
     """Load what a run of GANPrompt, CoLLM or TALLRec has learnt.
 
     Parameters
@@ -160,6 +164,8 @@ def load(run_folder, gpu_id: str | None = None) -> Recommender:
         id or folder; everything else is in the run's folder.
     gpu_id : str, optional
         RecBole's key: which GPUs may be used, none for ``""``. RecBole's default takes the first.
+    trust_remote_code, use_safetensors : bool
+        The keys of these names, for a run on a hub model that needs other values.
 
     Returns
     -------
@@ -182,6 +188,7 @@ def load(run_folder, gpu_id: str | None = None) -> Recommender:
         values["llm"] = str(folder / "adapter")
     else:
         values["adapter"] = str(folder / "adapter")
+    values |= {"trust_remote_code": trust_remote_code, "use_safetensors": use_safetensors}
     values |= {} if gpu_id is None else {"gpu_id": gpu_id}
     config = build_config(values.pop("model"), values.pop("dataset"), config_dict=values)
     dataset = PortableDataset(folder)
