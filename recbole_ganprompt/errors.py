@@ -62,7 +62,7 @@ def exit_status(command, arguments, interrupted: str = "interrupted", usage: str
             if usage and {"--help", "-h"} & set(arguments):
                 print(usage)
                 return 0
-            with disk_faults():
+            with environment_faults():
                 command([argument for argument in arguments if argument != "--debug"])
                 sys.stdout.flush()
             return 0
@@ -77,8 +77,8 @@ def exit_status(command, arguments, interrupted: str = "interrupted", usage: str
 
 
 @contextmanager
-def disk_faults():
-    """Say in one sentence that a disk is full, or that a file may not be opened or written.
+def environment_faults():
+    """Say in one sentence that a disk is full, a file may not be opened, or a name can't be read here.
 
     Raises
     ------
@@ -90,6 +90,17 @@ def disk_faults():
         yield
     except UserError:
         raise
+    except UnicodeEncodeError as error:
+        if (
+            error.reason != "surrogates not allowed"
+            and not error.encoding == sys.getfilesystemencoding() == "ascii"
+        ):
+            raise
+        near = error.object[max(0, error.start - 30) : error.end + 10]
+        raise UserError(
+            f"'...{near.encode('ascii', 'backslashreplace').decode()}...' is no text in this locale: set "
+            "PYTHONUTF8=1, or rename what is called so."
+        ) from error
     except Exception as error:
         number, path = _fault(error)
         if number in _FULL:
