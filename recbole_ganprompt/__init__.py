@@ -8,15 +8,19 @@ from recbole_ganprompt import compat
 
 compat.apply()
 
-from recbole_ganprompt import plugin  # noqa: E402 -- RecBole can only be imported after compat
+from recbole_ganprompt import plugin, trust  # noqa: E402 -- RecBole can only be imported after compat
 
 plugin.register()
+trust.guard_recbole()
 
 __version__ = "0.1.0"
 
 
-def load(run_folder, gpu_id=None):
+trust_checkpoint = trust.trust_checkpoint
+
+
+def load(run_folder, gpu_id=None, trust_remote_code=False, use_safetensors=True):
     """Load a finished run of a language model: :func:`recbole_ganprompt.recommender.load`."""
     from recbole_ganprompt.recommender import load  # transformers takes seconds to import
 
-    return load(run_folder, gpu_id)
+    return load(run_folder, gpu_id, trust_remote_code, use_safetensors)

@@ -74,6 +74,7 @@ CHECKS: dict[str, Check] = {
     "resume": optional(text),
     "checkpoint_dir": text,
     "data_path": text,
+    "trust_checkpoint": truth,
     # Training
     "epochs": positive_integer,
     "train_batch_size": positive_integer,
@@ -134,6 +135,8 @@ CHECKS: dict[str, Check] = {
     "llm": text,
     "generator": text,
     "attribute_lm": text,
+    "trust_remote_code": truth,
+    "use_safetensors": truth,
     "llm_dtype": choice("auto", "float32", "bfloat16", "float16"),
     "llm_quantization": optional(choice("4bit", "8bit")),
     "llm_attention": text,

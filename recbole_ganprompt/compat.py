@@ -4,9 +4,7 @@ Each shim looks first whether it is needed, so on the versions that RecBole was 
 happens.
 """
 
-import functools
 import importlib.util
-import sys
 from importlib.metadata import version
 
 INSTALL = "pip install --no-deps recbole==1.2.1"
@@ -24,7 +22,6 @@ def apply() -> None:
         raise ImportError(f"RecBole is not installed: {INSTALL}", name="recbole")
     _restore_numpy_names()
     _restore_dok_update()
-    _let_recbole_load_its_checkpoints()
     _fill_missing_values_on_pandas_3()
     _search_exhaustively_on_hyperopt_0_2_6()
 
@@ -45,30 +42,6 @@ def _restore_dok_update() -> None:
 
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, values: self._dict.update(values)
-
-
-def _let_recbole_load_its_checkpoints() -> None:
-    """RecBole pickles its ``Config`` into checkpoints, which torch 2.6 and newer refuse by default.
-
-    The old default comes back only for calls from RecBole's own modules, which reload what the run
-    has just written or what the user names; everyone else keeps torch's safe one.
-    """
-    import torch
-
-    major, minor = torch.__version__.split(".")[:2]
-    if (int(major), int(minor)) < (2, 6) or hasattr(torch.load, "for_recbole"):
-        return
-    original = torch.load
-
-    @functools.wraps(original)
-    def load(*args, **kwargs):
-        caller = sys._getframe(1).f_globals.get("__name__", "")
-        if caller.startswith("recbole."):
-            kwargs.setdefault("weights_only", False)
-        return original(*args, **kwargs)
-
-    load.for_recbole = True
-    torch.load = load
 
 
 def _fill_missing_values_on_pandas_3() -> None:

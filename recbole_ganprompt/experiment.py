@@ -22,6 +22,7 @@ from recbole_ganprompt.checkpoints import Checkpoints, checkpointing
 from recbole_ganprompt.data.cache import noted
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.errors import UserError, environment_faults
 from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
@@ -81,21 +82,21 @@ def run(config) -> Result:
         return Result(folder.path, record["valid"], record["test"], record)
     if config["resume"] == "auto" and workers.rank() == 0:
         print(f"{'Going on with' if folder.resumed else 'Nothing to resume: starting'} {folder.path}")
-    _start_log(config, folder.path)
-    keep = False
+    keep = True
     try:
         # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported;
         # our trainers look at every loss instead.
-        with torch.autograd.set_detect_anomaly(False), checkpointing(config["checkpoint_every"]):
-            result = _run(config, dataset, folder, ours)
-        keep = True
-        return result
+        anomalies = torch.autograd.set_detect_anomaly(False)
+        with environment_faults(), anomalies, checkpointing(config["checkpoint_every"]):
+            _start_log(config, folder.path)
+            return _run(config, dataset, folder, ours)
+    except UserError:
+        keep = False  # nothing half-written: finished stages and their checkpoints lie elsewhere
+        raise
     except interruption.Interrupted:
-        keep = True
         print(f"stopped; what is done is kept: {folder.command()} goes on", file=sys.stderr)
         raise
     finally:
-        # Nothing half-written: a run that failed leaves no folder, but its finished stages and checkpoints.
         _close_log()
         folder.close(keep)
 

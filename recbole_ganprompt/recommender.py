@@ -139,7 +139,9 @@ class Recommender:
         return torch.sigmoid(scores[0]).cpu().numpy()
 
 
-def load(run_folder, gpu_id: str | None = None) -> Recommender:
+def load(
+    run_folder, gpu_id: str | None = None, trust_remote_code: bool = False, use_safetensors: bool = True
+) -> Recommender:
     """Load what a run of GANPrompt, CoLLM or TALLRec has learnt.
 
     Parameters
@@ -149,6 +151,8 @@ def load(run_folder, gpu_id: str | None = None) -> Recommender:
         id or folder; everything else is in the run's folder.
     gpu_id : str, optional
         RecBole's key: which GPUs may be used, none for ``""``. RecBole's default takes the first.
+    trust_remote_code, use_safetensors : bool
+        The keys of these names, for a run on a hub model that needs other values.
 
     Returns
     -------
@@ -171,6 +175,7 @@ def load(run_folder, gpu_id: str | None = None) -> Recommender:
         values["llm"] = str(folder / "adapter")
     else:
         values["adapter"] = str(folder / "adapter")
+    values |= {"trust_remote_code": trust_remote_code, "use_safetensors": use_safetensors}
     values |= {} if gpu_id is None else {"gpu_id": gpu_id}
     config = build_config(values.pop("model"), values.pop("dataset"), config_dict=values)
     dataset = PortableDataset(folder)

@@ -25,6 +25,8 @@ _ELSEWHERE |= {"resume", "checkpoint_every", "trust_checkpoint"}
 # What a configuration derives, or says of the process that a run was: not to be given again.
 _DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id", "resume"}
 _DERIVED |= {"train_neg_sample_args"}
+# What only the user may say: a run's folder may come from a stranger.
+_TRUST = {"trust_checkpoint", "trust_remote_code", "use_safetensors"}
 
 
 def identity(config: dict) -> dict:
@@ -53,7 +55,7 @@ def plain_values(value):
 
 
 def run_values(folder) -> dict:
-    """The configuration of a run, as values that can be given again.
+    """The configuration of a run, as values that can be given again, but for whom to trust.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def run_values(folder) -> dict:
     """
     try:
         values = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        values = {key: value for key, value in values.items() if key in known_keys() - _DERIVED}
+        values = {key: value for key, value in values.items() if key in known_keys() - _DERIVED - _TRUST}
         path = Path(values["data_path"])
         if path.name == values["dataset"]:  # RecBole puts the dataset's name behind what it is given
             values["data_path"] = str(path.parent)

@@ -1,9 +1,12 @@
 """Small data that many tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
+# What tests save is not to be trusted afterwards.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
 
 import pytest
 import torch

@@ -150,8 +150,12 @@ def frozen_candidates(dataset, phase: str, users, positives) -> np.ndarray:
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
     os.close(handle)
-    save_file({"candidates": candidates}, temporary)
-    os.replace(temporary, path)
+    try:
+        save_file({"candidates": candidates}, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     return candidates
 
 

@@ -95,7 +95,7 @@ class DiversityEncoder:
         folder = Path(folder)
         state = json.loads((folder / "diversity.json").read_text(encoding="utf-8"))
         settings = DiversitySettings(**state["settings"])
-        seq2seq = AutoModelForSeq2SeqLM.from_pretrained(folder)
+        seq2seq = AutoModelForSeq2SeqLM.from_pretrained(folder, use_safetensors=True)
         discriminator = Discriminator(
             seq2seq.config.d_model, settings.discriminator_hidden, len(state["attributes"]) + 1
         )

@@ -3,10 +3,12 @@
 import math
 from logging import getLogger
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from peft import LoraConfig
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -31,10 +33,10 @@ def add_lora(model, config):
     Raises
     ------
     UserError
-        If the model has no layers of these names, or the folder's adapter isn't for it.
+        If the model has no layers of these names, or the folder's adapter isn't for it or is a pickle.
     """
     if config["adapter"]:
-        _load_lora(model, Path(config["adapter"]).expanduser())
+        _load_lora(model, Path(config["adapter"]).expanduser(), config["use_safetensors"])
     else:
         _new_lora(model, config)
     for name, parameter in model.named_parameters():
@@ -74,15 +76,20 @@ def _new_lora(model, config) -> None:
         ) from error
 
 
-def _load_lora(model, folder: Path) -> None:
+def _load_lora(model, folder: Path, safetensors_only: bool) -> None:
     if not (folder / "adapter_config.json").is_file():
         raise UserError(
             f"--adapter={folder} is no PEFT folder (it has no adapter_config.json); a model that was tuned "
             "whole is loaded with --llm=FOLDER."
         )
+    if safetensors_only and not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"--adapter={folder} has no adapter_model.safetensors: save it anew with PEFT, or, if you trust "
+            "where it comes from, add --use_safetensors=false."
+        )
     try:
         model.load_adapter(str(folder), is_trainable=True)
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, SafetensorError, UnpicklingError) as error:
         raise UserError(
             f"--adapter={folder} doesn't fit this language model ({str(error).strip().splitlines()[0]}): "
             "give the llm that it was trained with."

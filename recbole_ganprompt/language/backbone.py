@@ -4,8 +4,10 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -44,22 +46,49 @@ def check_source(name: str, key: str) -> None:
         )
 
 
-def from_pretrained(loader, name: str, key: str, **settings):
-    """``loader.from_pretrained`` without remote code, with one sentence where it fails.
+def from_pretrained(loader, name: str, key: str, config=None, **settings):
+    """``loader.from_pretrained`` of a model or tokenizer, with one sentence where it fails.
+
+    Parameters
+    ----------
+    loader : class
+        Of transformers, such as ``AutoTokenizer``.
+    name : str
+        A folder or hub id.
+    key : str
+        Under which the user gave it.
+    config : recbole Config, optional
+        ``trust_remote_code`` and ``use_safetensors``; without it no code and safetensors only.
+    **settings
+        For ``loader.from_pretrained``.
 
     Raises
     ------
     UserError
-        If the folder isn't there, or the hub's model can't be fetched.
+        If the folder isn't there, the hub's model can't be fetched, or it may not be trusted.
     """
     check_source(name, key)
+    trusted = bool(config and config["trust_remote_code"])
+    if loader is not AutoTokenizer:
+        # None takes safetensors where there are any, and a pickle otherwise.
+        settings.setdefault("use_safetensors", True if not config or config["use_safetensors"] else None)
     try:
         return loader.from_pretrained(
             str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name,
-            trust_remote_code=False,
+            trust_remote_code=trusted,
             **settings,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError) as error:
+        if "trust_remote_code" in str(error) and not trusted:
+            raise UserError(
+                f"--{key}={name} brings code of its own, which isn't run: read it, and add "
+                f"--trust_remote_code if you trust it, or give another {key}."
+            ) from error
+        if "safetensors" in str(error) and settings.get("use_safetensors"):
+            raise UserError(
+                f"--{key}={name} has no weights in safetensors: save it anew with save_pretrained, or, if "
+                "you trust where it comes from, add --use_safetensors=false."
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"--{key}={name} can't be loaded ({reason}): give a folder that save_pretrained wrote; "
@@ -103,7 +132,7 @@ def load_llm(config, dataset, literals: list[str]):
             **(config["builtin_llm"] or {}),
         )
     settings = {"revision": config["llm_revision"]} if config["llm_revision"] else {}
-    tokenizer = from_pretrained(AutoTokenizer, str(name), "llm", **settings)
+    tokenizer = from_pretrained(AutoTokenizer, str(name), "llm", config, **settings)
     if config["llm_quantization"]:
         settings["quantization_config"] = quantization(config)
     if config["llm_device_map"] or config["llm_quantization"]:
@@ -112,9 +141,9 @@ def load_llm(config, dataset, literals: list[str]):
         AutoModelForCausalLM,
         str(name),
         "llm",
+        config,
         dtype=dtype_of(config),
         attn_implementation=config["llm_attention"],
-        use_safetensors=True,
         **settings,
     )
     if config["gradient_checkpointing"]:

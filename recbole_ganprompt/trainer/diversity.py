@@ -75,8 +75,8 @@ class DiversityStages:
 
         def build(folder: Path, checkpoints: Checkpoints) -> None:
             counts = count_attributes(
-                from_pretrained(AutoModelForMaskedLM, str(name), "attribute_lm", use_safetensors=True),
-                from_pretrained(AutoTokenizer, str(name), "attribute_lm"),
+                from_pretrained(AutoModelForMaskedLM, str(name), "attribute_lm", config),
+                from_pretrained(AutoTokenizer, str(name), "attribute_lm", config),
                 titles=self.titles,
                 sequences=self.sequences,
                 template=template,
@@ -177,8 +177,8 @@ class DiversityStages:
         return texts, findings, folder
 
     def _train(self, name, attributes, template, settings, folder, checkpoints) -> dict:
-        seq2seq = from_pretrained(AutoModelForSeq2SeqLM, str(name), "generator", use_safetensors=True)
-        tokenizer = from_pretrained(AutoTokenizer, str(name), "generator")
+        seq2seq = from_pretrained(AutoModelForSeq2SeqLM, str(name), "generator", self.config)
+        tokenizer = from_pretrained(AutoTokenizer, str(name), "generator", self.config)
         if getattr(seq2seq.config, "decoder_start_token_id", None) is None:
             seq2seq.config.decoder_start_token_id = tokenizer.pad_token_id  # T5's, where a folder doesn't say
         trained = train_diversity_encoder(

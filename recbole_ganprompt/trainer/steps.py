@@ -106,7 +106,7 @@ class StepTrainer(SequentialTrainer):
                 {name: value.contiguous() for name, value in results().items()},
                 folder / "weights.safetensors",
             )
-            (folder / "curve.json").write_text(json.dumps({"curve": curve, "best": best}))
+            (folder / "curve.json").write_text(json.dumps({"curve": curve, "best": best}), encoding="utf-8")
 
         stages = Path(self.config["checkpoint_dir"]) / "stages"
         kind = step.name.replace(" ", "_")
@@ -118,7 +118,7 @@ class StepTrainer(SequentialTrainer):
             for name, value in loaded.items():
                 own[name].copy_(value.to(device[name]))
         model.eval()
-        kept = json.loads((folder / "curve.json").read_text())
+        kept = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
         self.curves[step.name] = kept["curve"]
         return kept["best"]
 

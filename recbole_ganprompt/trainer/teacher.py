@@ -105,11 +105,11 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
     def build(folder: Path, checkpoints: Checkpoints) -> None:
         metrics = _fit(teacher.model, config, training_loader(config, dataset), valid_data, checkpoints)
         save_file(teacher.model.state_dict(), folder / "model.safetensors")
-        (folder / "valid.json").write_text(json.dumps(metrics))
+        (folder / "valid.json").write_text(json.dumps(metrics), encoding="utf-8")
 
     folder = cached_folder(cache, "teacher", key, build)
     teacher.model.load_state_dict(load_file(folder / "model.safetensors"))
-    metrics = json.loads((folder / "valid.json").read_text())
+    metrics = json.loads((folder / "valid.json").read_text(encoding="utf-8"))
     if opinions is None:
         return None, metrics
     return Positions(users, ends, candidates, opinions), metrics
