@@ -44,7 +44,8 @@ def random_states(together: bool = False) -> dict:
 def restore_random(states: dict) -> None:
     """Take what :func:`random_states` gave."""
     each = states["torch"]
-    torch.set_rng_state(each[workers.rank() if len(each) > 1 else 0])
+    # A copy: torch reads past the end of a row of a larger tensor.
+    torch.set_rng_state(each[workers.rank() if len(each) > 1 else 0].clone())
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
     np.random.set_state(states["numpy"])

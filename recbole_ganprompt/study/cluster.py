@@ -25,7 +25,9 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
 
     Ray Train starts the processes and their process group (NCCL with ``use_gpu``, else gloo); what they share
     of the work is in :mod:`recbole_ganprompt.workers`. The first worker writes the run's folder, so that
-    ``checkpoint_dir`` must be a folder that it and the caller see.
+    ``checkpoint_dir`` must be a folder that it and the caller see. When a worker or its machine is lost, all
+    of them start again, at most three times in all, and go on from the last checkpoint; ``result.json``
+    counts the ``starts``.
 
     Parameters
     ----------
@@ -49,9 +51,9 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
 
     driver, quiet = {}, {}
     try:
-        from ray.train import RunConfig, ScalingConfig
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
     except ImportError:  # Ray before 2.7, where the trainer itself would take a processor from the workers
-        from ray.air.config import RunConfig, ScalingConfig
+        from ray.air.config import FailureConfig, RunConfig, ScalingConfig
 
         driver, quiet = {"trainer_resources": {"CPU": 0}}, {"verbose": 0}
 
@@ -86,7 +88,12 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
                     **driver,
                     resources_per_worker={"CPU": threads, "GPU": int(use_gpu)},
                 ),
-                run_config=RunConfig(name="workers", storage_path=str(meeting), **quiet),
+                run_config=RunConfig(
+                    name="workers",
+                    storage_path=str(meeting),
+                    failure_config=FailureConfig(max_failures=2),
+                    **quiet,
+                ),
             )
             result = trainer.fit()
             if result.error is not None:
@@ -423,6 +430,11 @@ def _work(settings: dict) -> None:
     os.chdir(settings["directory"])  # Ray starts workers in a folder of its own; paths are the caller's
     arguments = [one for one in settings["arguments"] if not one.startswith("--checkpoint_dir=")]
     arguments.append(f"--checkpoint_dir={settings['checkpoint_dir']}")
+    begun = meeting / "begun"
+    if workers.rank() == 0:
+        if begun.is_file():  # a worker was lost: the folder that the first one left goes on
+            arguments = [one for one in arguments if not one.startswith("--resume=")] + ["--resume=auto"]
+        begun.touch()
     try:
         record = run(build_config(config_file_list=settings["files"], arguments=arguments)).record
     except UserError as error:

@@ -89,8 +89,10 @@ def make_run(arguments: list[str], log: str) -> str:
         redirect_stderr(stream),
     ):
         try:
-            rest = [one for one in arguments if not one.startswith("--gpu_id=")]
-            return str(run(configuration([*rest, f"--gpu_id={given_gpus()}"])).directory)
+            rest = [one for one in arguments if not one.startswith(("--gpu_id=", "--resume="))]
+            # What a lost worker or a killed study has begun goes on.
+            own = [f"--gpu_id={given_gpus()}", "--resume=auto"]
+            return str(run(configuration([*rest, *own])).directory)
         except Exception:  # whatever it is, the log shall have it whole
             traceback.print_exc()
             raise

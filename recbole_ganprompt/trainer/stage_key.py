@@ -21,7 +21,7 @@ from recbole_ganprompt.trainer import steps
 # Keys of ours that no training step reads, or whose effect is in another part of the key.
 _ELSEWHERE = {"checkpoint_dir", "data_path", "download_name", "download_sha256", "candidate_seed"}
 _ELSEWHERE |= {"checkpoint_every", "resume", "trust_checkpoint", "ray_address", "metric_decimal_place"}
-_ELSEWHERE |= {"trust_remote_code", "use_safetensors", "reproducibility"}
+_ELSEWHERE |= {"trust_remote_code", "use_safetensors"}
 _ELSEWHERE |= {"adapter", "llm", "builtin_llm", "builtin_attribute_lm", "builtin_generator", "attribute_lm"}
 _ELSEWHERE |= {"attributes", "attribute_file", "attribute_exclude", "attribute_users", "generator"}
 _ELSEWHERE |= {"adversarial", "diversity", "diversity_settings", "reconstruction_settings", "load_col"}
