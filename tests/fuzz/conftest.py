@@ -1,0 +1,9 @@
+"""Fuzzing of everything that reads what strangers wrote.
+
+A hundred inputs a test here; ``pytest tests/fuzz --hypothesis-profile=long`` tries many more. What was ever
+found stands as an ``@example``.
+"""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("long", max_examples=5000, suppress_health_check=list(HealthCheck))

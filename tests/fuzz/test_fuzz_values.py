@@ -1,0 +1,111 @@
+"""Any template, YAML file or value: what it says, or one sentence."""
+
+import pytest
+from broken_bytes import ANYTHING, DEADLINE, NASTY, damaged, is_one_sentence
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from recbole_ganprompt.config import build_config
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.keys import known_keys, load_yaml, parse_value, properties_path
+from recbole_ganprompt.prompt.template import SLOTS, TITLE, Slot, Text, load_template
+
+PROMPTS = [path.read_bytes() for path in sorted(properties_path("prompt").glob("*.yaml"))]
+FILES = [path.read_bytes() for path in sorted(properties_path().glob("*.yaml"))]
+MARKS = [
+    "[",
+    "]",
+    "{",
+    "}",
+    "(",
+    ")",
+    ": ",
+    "- ",
+    "&a ",
+    "*a",
+    "!!int ",
+    "!!python/name:os ",
+    "<<: ",
+    "? ",
+    "| ",
+]
+MARKS += [
+    "[[",
+    "]]",
+    "⟨",
+    "⟩",
+    "⟨TargetTitle⟩",
+    "⟨UserHistory⟩",
+    "#",
+    "1e-4",
+    "true",
+    "none",
+    "~",
+    "2024-13-45",
+]
+TEXTS = st.lists(st.sampled_from(NASTY + MARKS) | st.text(max_size=4), max_size=20).map("".join)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("values") / "any.yaml"
+
+
+@settings(deadline=DEADLINE)
+@given(damaged(*PROMPTS) | ANYTHING, st.sets(st.sampled_from(SLOTS)))
+def test_any_file_is_a_template_or_one_sentence(path, content, slots):
+    path.write_bytes(content)
+    try:
+        template = load_template(str(path), slots)
+    except UserError as error:
+        assert is_one_sentence(error)
+        return
+    assert Slot(TITLE) in template.parts
+    assert {part.name for part in template.parts if isinstance(part, Slot)} <= slots
+    assert all(part.text for part in template.parts if isinstance(part, Text))
+
+
+@settings(deadline=DEADLINE)
+@given(TEXTS, TEXTS, st.sampled_from(["text", "input"]))
+def test_any_text_is_a_template_or_one_sentence(path, text, answer, frame):
+    source = {"instruction": text, frame: f"{text}⟨TargetTitle⟩{text}", "positive": answer, "negative": "No."}
+    path.write_text("".join(f"{key}: {_quoted(value)}\n" for key, value in source.items()), encoding="utf-8")
+    try:
+        assert Slot(TITLE) in load_template(str(path), {TITLE}).parts
+    except UserError as error:
+        assert is_one_sentence(error)
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(f"\\U{ord(char):08x}" for char in text) + '"'
+
+
+@settings(deadline=DEADLINE)
+@given(damaged(*FILES) | ANYTHING | TEXTS.map(lambda text: text.encode("utf-8", "replace")))
+@example(b"a: !!int ''")
+@example(b"a: !!timestamp never")
+@example(b"a: !!float x")
+@example(b"a: 0b_")
+@example(b"? {a: 1}\n: b")
+def test_any_yaml_is_keys_and_values_or_one_sentence(path, content):
+    path.write_bytes(content)
+    try:
+        assert isinstance(load_yaml(path), dict)
+    except UserError as error:
+        assert is_one_sentence(error)
+
+
+@settings(deadline=DEADLINE)
+@given(st.sampled_from(sorted(known_keys())), TEXTS)
+def test_any_text_is_a_value(key, text):
+    value = parse_value(key, text)
+    assert value is None or isinstance(value, (str, int, float, list, tuple, dict))
+
+
+@settings(deadline=DEADLINE)
+@given(st.sampled_from(sorted(known_keys())), TEXTS)
+def test_any_value_of_any_key_is_a_configuration_or_one_sentence(key, text):
+    try:
+        build_config("SASRec", "ml-100k", arguments=["--gpu_id=", f"--{key}={text}"])
+    except UserError as error:
+        assert is_one_sentence(error)
