@@ -150,3 +150,15 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     folded = {known.casefold(): known for known in names}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else None
+
+
+def shown(text: str) -> str:
+    """The start of a stranger's text for a message, quoted, without what could move a terminal's cursor."""
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names of a stranger's file for a message."""
+    return ", ".join(
+        name if name.isprintable() and len(name) <= 60 else shown(name) for name in list(names)[:20]
+    )

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
 
+from recbole_ganprompt.checks import shown
 from recbole_ganprompt.errors import UserError
 
 TYPES = tuple(kind.value for kind in FeatureType)
@@ -202,11 +203,6 @@ class AtomicFile:
             for row, text in enumerate(self._parsed([name], [], {})[name]):
                 if text not in MISSING and not _is_number(text):
                     raise self.refused(row, f"{name} is {shown(text)}, which is no number")
-
-
-def shown(text: str) -> str:
-    """The start of a text for a message, without what could move a terminal's cursor."""
-    return ascii(text) if len(text) <= 60 else ascii(text[:60]) + "..."
 
 
 def _typed(header: str, separator: str) -> dict[str, FeatureType] | None:

@@ -11,7 +11,8 @@ import numpy as np
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_ganprompt.data.atomic_files import AtomicFile, shown
+from recbole_ganprompt.checks import listed, shown
+from recbole_ganprompt.data.atomic_files import AtomicFile
 from recbole_ganprompt.data.item_text import UNTITLED
 from recbole_ganprompt.data.raw_records import TEXT_LIMIT
 from recbole_ganprompt.errors import UserError
@@ -64,10 +65,8 @@ class CheckedDataset(SequentialDataset):
             for name, kind in file.types.items()
             if (load_col is None or name in load_col) and name not in (unload_col or ())
         }
-        if source == FeatureSource.INTERACTION:
-            self._check_columns(file, types)
+        self._check_columns(file, types, source)
         if not types:
-            self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
         for name, kind in types.items() if source != "link" else ():
             self.field2source[name], self.field2type[name] = source, kind
@@ -83,17 +82,22 @@ class CheckedDataset(SequentialDataset):
                 frame[name] = self._short(file, name, frame[name])
         if source == FeatureSource.INTERACTION:
             return self._usable(file, frame)
-        owner = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
-        return frame.dropna(subset=[owner]).reset_index(drop=True) if owner in types else frame
+        if source in (FeatureSource.USER, FeatureSource.ITEM):
+            owner = self.uid_field if source == FeatureSource.USER else self.iid_field
+            return frame.dropna(subset=[owner]).reset_index(drop=True)
+        return frame
 
-    def _check_columns(self, file: AtomicFile, types) -> None:
-        needed = {self.uid_field: "token", self.iid_field: "token", self.time_field: "float"}
-        if self.config["rating_threshold"] is not None and self.config["RATING_FIELD"] in types:
-            needed[self.config["RATING_FIELD"]] = "float"
+    def _check_columns(self, file: AtomicFile, types, source) -> None:
+        user, item = {self.uid_field: "token"}, {self.iid_field: "token"}
+        needed = {FeatureSource.USER: user, FeatureSource.ITEM: item}.get(source, {})
+        if source == FeatureSource.INTERACTION:
+            needed = {**user, **item, self.time_field: "float"}
+            if self.config["rating_threshold"] is not None and self.config["RATING_FIELD"] in types:
+                needed[self.config["RATING_FIELD"]] = "float"
         for name, kind in needed.items():
             if name not in types:
                 raise UserError(
-                    f"{file.path.name} has no column '{name}' (found: {', '.join(types)}): set "
+                    f"{file.path.name} has no column '{name}' (found: {listed(types)}): set "
                     "USER_ID_FIELD, ITEM_ID_FIELD, TIME_FIELD and load_col to those it has."
                 )
             if types[name].value != kind:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 
+from recbole_ganprompt.checks import listed
 from recbole_ganprompt.data.atomic_files import AtomicFile
 from recbole_ganprompt.data.raw_records import TEXT_LIMIT
 from recbole_ganprompt.errors import UserError
@@ -51,7 +52,7 @@ def read_titles(
     if missing or not fields:
         raise UserError(
             f"{file.path.name} has no column {', '.join(missing) or 'named in item_text'} "
-            f"(found: {', '.join(file.types)}); set item_text, such as "
+            f"(found: {listed(file.types)}); set item_text, such as "
             "--item_text='{title}', to the columns that hold the items' text."
         )
     table = file.frame({id_field, *fields}, as_text=True)

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_ganprompt.checks import shown
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import load_yaml, properties_path
 
@@ -113,7 +114,7 @@ def parse_template(source: dict, slots) -> Template:
                 parts.append(Text(piece))
         elif piece not in SLOTS:
             raise UserError(
-                f"The prompt template has an unknown slot ⟨{piece}⟩: known are {', '.join(SLOTS)}."
+                f"The prompt template has the unknown slot {shown(piece)}: known are {', '.join(SLOTS)}."
             )
         elif piece not in slots:
             raise UserError(

@@ -61,4 +61,4 @@ def damaged(*sound: bytes):
 
 def is_one_sentence(error: UserError) -> bool:
     text = str(error)
-    return bool(text) and "\n" not in text and "\x1b" not in text
+    return bool(text) and text.isprintable()

@@ -6,4 +6,4 @@ found stands as an ``@example``.
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("long", max_examples=5000, suppress_health_check=list(HealthCheck))
+settings.register_profile("long", max_examples=1000, suppress_health_check=list(HealthCheck))
