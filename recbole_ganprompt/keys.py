@@ -18,7 +18,7 @@ from recbole.utils.argument_list import (
 )
 from yaml.constructor import ConstructorError
 
-from recbole_ganprompt.checks import nearest
+from recbole_ganprompt.checks import listed, nearest, shown
 from recbole_ganprompt.errors import UserError
 
 # Keys that RecBole reads though no file of its own has them.
@@ -161,7 +161,7 @@ def check_keys(keys, prefix: str = "") -> None:
         if key not in known_keys():
             close = nearest(str(key), known_keys())
             remedy = f"did you mean {close}?" if close else "no such key; --help lists ours."
-            raise UserError(f"{prefix}{key}: {remedy}")
+            raise UserError(f"{prefix}{listed([key])}: {remedy}")
 
 
 def parse_value(key: str, text: str):
@@ -219,7 +219,7 @@ def parse_arguments(arguments) -> dict:
     for argument in arguments:
         match = re.fullmatch(r"--([^=\s]+)(?:=(.*))?", argument, re.DOTALL)
         if not match:
-            raise UserError(f"Arguments are written --key=value, not '{argument}'.")
+            raise UserError(f"Arguments are written --key=value, not {shown(argument)}.")
         key, text = match.groups()
         if text is None:
             check_keys([key], "--")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
 
-from recbole_ganprompt.checks import shown
+from recbole_ganprompt.checks import listed, shown
 from recbole_ganprompt.errors import UserError
 
 TYPES = tuple(kind.value for kind in FeatureType)
@@ -31,7 +31,7 @@ class AtomicFile:
     ----------
     path : path
     separator : str
-        Between the fields, one character.
+        Between the fields, one ASCII character.
     encoding : str, optional
         UTF-8 if None. A byte order mark and the line ends of any system are understood.
     mend : bool
@@ -54,10 +54,6 @@ class AtomicFile:
 
     def __init__(self, path, separator: str = "\t", encoding: str | None = None, mend: bool = False):
         self.path, self.separator, self.counts = Path(path), separator, Counter()
-        if not (isinstance(separator, str) and len(separator) == 1 and separator.isascii()) or (
-            separator in "\r\n\0:"
-        ):
-            raise UserError(f"field_separator must be one character, such as a tab, not {separator!r}.")
         data = self._text(encoding, mend)
         if not data.strip():
             raise UserError(f"{self.path} is empty: put the dataset's file there again.")
@@ -119,7 +115,7 @@ class AtomicFile:
                 # A file that is nearly UTF-8 is looked at by the line below.
                 if str(encoding).lower().replace("_", "-") not in ("utf-8", "utf8"):
                     raise UserError(
-                        f"{self.path} is not {encoding} text: set encoding to the one it has."
+                        f"{self.path} is not {listed([encoding])} text: set encoding to the one it has."
                     ) from error
         data = data.removeprefix(codecs.BOM_UTF8)
         if b"\r" in data:
@@ -202,7 +198,7 @@ class AtomicFile:
         for name in names:
             for row, text in enumerate(self._parsed([name], [], {})[name]):
                 if text not in MISSING and not _is_number(text):
-                    raise self.refused(row, f"{name} is {shown(text)}, which is no number")
+                    raise self.refused(row, f"{listed([name])} is {shown(text)}, which is no number")
 
 
 def _typed(header: str, separator: str) -> dict[str, FeatureType] | None:

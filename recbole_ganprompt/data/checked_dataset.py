@@ -92,17 +92,19 @@ class CheckedDataset(SequentialDataset):
         needed = {FeatureSource.USER: user, FeatureSource.ITEM: item}.get(source, {})
         if source == FeatureSource.INTERACTION:
             needed = {**user, **item, self.time_field: "float"}
+            if len(needed) < 3:
+                raise UserError("USER_ID_FIELD, ITEM_ID_FIELD and TIME_FIELD must be three columns.")
             if self.config["rating_threshold"] is not None and self.config["RATING_FIELD"] in types:
                 needed[self.config["RATING_FIELD"]] = "float"
         for name, kind in needed.items():
             if name not in types:
                 raise UserError(
-                    f"{file.path.name} has no column '{name}' (found: {listed(types)}): set "
+                    f"{file.path.name} has no column {shown(name)} (found: {listed(types)}): set "
                     "USER_ID_FIELD, ITEM_ID_FIELD, TIME_FIELD and load_col to those it has."
                 )
             if types[name].value != kind:
                 raise UserError(
-                    f"{file.path}, line 1: {name} must be of the type {kind}, not {types[name].value}."
+                    f"{file.path}, line 1: {listed([name])} must be of the type {kind}, not {types[name].value}."
                 )
 
     def _split(self, file: AtomicFile, name: str, texts, kind: FeatureType) -> list[np.ndarray]:
@@ -114,7 +116,9 @@ class CheckedDataset(SequentialDataset):
             try:
                 rows.append(np.array(list(map(float, values)) if kind == FeatureType.FLOAT_SEQ else values))
             except ValueError:
-                raise file.refused(len(rows), f"{name} is {shown(text)}, which are no numbers") from None
+                raise file.refused(
+                    len(rows), f"{listed([name])} is {shown(text)}, which are no numbers"
+                ) from None
         self.field2seqlen[name] = max(map(len, rows))
         return rows
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from recbole_ganprompt.checks import nearest
+from recbole_ganprompt.checks import listed, nearest
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import load_yaml, properties_path, recbole_properties
 
@@ -57,7 +57,8 @@ def locate(config) -> Path:
         close = nearest(name, dataset_names())
         hint = f"did you mean {close}?" if close else "--list shows the known ones."
         raise UserError(
-            f"There is no dataset {name}, neither in {folder.parent} nor in RecBole's download list: {hint}"
+            f"There is no dataset {listed([name])}, neither in {folder.parent} nor in RecBole's download "
+            f"list: {hint}"
         )
     checksum = str(config["download_sha256"] or "").strip().lower()
     if checksum and not re.fullmatch("[0-9a-f]{64}", checksum):

@@ -140,7 +140,7 @@ def read_template(name: str) -> dict:
     if not os.path.isfile(path):  # false, where Path.is_file fails at a name that can't be one
         path = Path(name)
     if not os.path.isfile(path):
-        raise UserError(f"There is no prompt template '{name}': give a YAML file's path.")
+        raise UserError(f"There is no prompt template {shown(str(name))}: give a YAML file's path.")
     return load_yaml(path)
 
 

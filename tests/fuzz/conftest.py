@@ -4,6 +4,11 @@ A hundred inputs a test here; ``pytest tests/fuzz --hypothesis-profile=long`` tr
 found stands as an ``@example``.
 """
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("long", max_examples=1000, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "long",
+    max_examples=1000,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)

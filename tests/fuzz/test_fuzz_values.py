@@ -4,8 +4,10 @@ import pytest
 from broken_bytes import ANYTHING, DEADLINE, NASTY, damaged, is_one_sentence
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from toy_dataset import write_toy
 
 from recbole_ganprompt.config import build_config
+from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import known_keys, load_yaml, parse_value, properties_path
 from recbole_ganprompt.prompt.template import SLOTS, TITLE, Slot, Text, load_template
@@ -44,6 +46,14 @@ MARKS += [
     "2024-13-45",
 ]
 TEXTS = st.lists(st.sampled_from(NASTY + MARKS) | st.text(max_size=4), max_size=20).map("".join)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with a dataset of that name."""
+    folder = tmp_path_factory.mktemp("data")
+    write_toy(folder, "shop")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +112,33 @@ def test_any_text_is_a_value(key, text):
     assert value is None or isinstance(value, (str, int, float, list, tuple, dict))
 
 
+READING = ["field_separator", "seq_separator", "encoding", "item_text", "rating_threshold", "load_col"]
+READING += ["USER_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "user_inter_num_interval", "unpreference_rating"]
+LIKELY = [
+    "item_id",
+    "{title}",
+    "{title} {brand}",
+    "latin-1",
+    "utf-16",
+    "timestamp",
+    "rating",
+    "[1,3]",
+    "(,)",
+    "5",
+]
+LIKELY += ["{'inter': '*'}", "{'inter': ['user_id'], 'item': '*'}"]
+
+
 @settings(deadline=DEADLINE)
-@given(st.sampled_from(sorted(known_keys())), TEXTS)
-def test_any_value_of_any_key_is_a_configuration_or_one_sentence(key, text):
+@given(
+    st.sampled_from(sorted(known_keys())) | st.sampled_from(READING),
+    TEXTS | st.sampled_from(LIKELY),
+)
+def test_any_value_of_any_key_is_a_configuration_or_one_sentence(shop, key, text):
+    arguments = [f"--data_path={shop}", "--gpu_id="]
     try:
-        build_config("SASRec", "ml-100k", arguments=["--gpu_id=", f"--{key}={text}"])
+        config = build_config("SASRec", "shop", arguments=[*arguments, f"--{key}={text}"])
+        if key in READING:
+            TextSequentialDataset(config)
     except UserError as error:
         assert is_one_sentence(error)
