@@ -103,9 +103,8 @@ class CheckedDataset(SequentialDataset):
                     "USER_ID_FIELD, ITEM_ID_FIELD, TIME_FIELD and load_col to those it has."
                 )
             if types[name].value != kind:
-                raise UserError(
-                    f"{file.path}, line 1: {listed([name])} must be of the type {kind}, not {types[name].value}."
-                )
+                there = f"{listed([name])} must be of the type {kind}, not {types[name].value}"
+                raise UserError(f"{file.path}, line 1: {there}.")
 
     def _split(self, file: AtomicFile, name: str, texts, kind: FeatureType) -> list[np.ndarray]:
         """The values of a column of sequences; the longest one's length becomes the field's."""

@@ -6,9 +6,6 @@ found stands as an ``@example``.
 
 from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile(
-    "long",
-    max_examples=1000,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
-)
+EVERYTHING = {"suppress_health_check": list(HealthCheck), "phases": [Phase.explicit, Phase.generate]}
+
+settings.register_profile("long", max_examples=1000, **EVERYTHING)

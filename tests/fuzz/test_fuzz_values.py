@@ -131,7 +131,8 @@ LIKELY += ["{'inter': '*'}", "{'inter': ['user_id'], 'item': '*'}"]
 
 @settings(deadline=DEADLINE)
 @given(
-    st.sampled_from(sorted(known_keys())) | st.sampled_from(READING),
+    # local_rank makes RecBole wait for other processes.
+    st.sampled_from(sorted(known_keys() - {"local_rank"})) | st.sampled_from(READING),
     TEXTS | st.sampled_from(LIKELY),
 )
 def test_any_value_of_any_key_is_a_configuration_or_one_sentence(shop, key, text):
