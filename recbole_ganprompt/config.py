@@ -14,7 +14,7 @@ from functools import cache
 from recbole.config import Config
 from recbole.utils import EvaluatorType, ModelType, get_model
 
-from recbole_ganprompt.checks import CHECKS, listed, nearest
+from recbole_ganprompt.checks import CHECKS, listed, nearest, shown
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import (
     WORDS,
@@ -117,6 +117,8 @@ class ProtocolConfig(Config):
         dataset = external.get("dataset") if dataset is None else dataset
         if model is None or dataset is None:
             raise UserError("Name a model and a dataset: --model=GANPrompt --dataset=ml-100k.")
+        if not isinstance(model, (str, type)):
+            raise UserError(f"model must be a name, not {shown(str(model))}.")
         if not isinstance(model, str):
             return model.__name__, model, str(dataset)
         if self._teacher and model in GENERAL_TEACHERS:

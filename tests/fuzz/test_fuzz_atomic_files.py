@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from broken_bytes import ANYTHING, DEADLINE, damaged, is_one_sentence
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recbole_ganprompt.config import build_config
@@ -35,6 +35,8 @@ def configs(tmp_path_factory):
     item=damaged(ITEM, b"\xef\xbb\xbf" + ITEM) | ANYTHING,
     features=st.booleans(),
 )
+@example(inter=INTER, item=b"\r" + ITEM, features=True)
+@example(inter=INTER.replace(b"i0", b"[PAD]"), item=ITEM, features=False)
 def test_any_two_files_are_a_dataset_or_one_sentence(configs, inter, item, features):
     folder, choices = configs
     (folder / "shop.inter").write_bytes(inter)

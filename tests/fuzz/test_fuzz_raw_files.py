@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from broken_bytes import ANYTHING, DEADLINE, damaged
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recbole_ganprompt.data.amazon import main
@@ -89,5 +89,6 @@ def test_any_damage_to_a_compressed_dump_is_one_sentence(folder, pair, data):
 
 @settings(deadline=DEADLINE)
 @given(reviews=damaged(CSV) | ANYTHING, meta=damaged(CSV_ITEMS) | ANYTHING)
+@example(reviews=CSV, meta=b"\x0b")
 def test_any_csv_is_a_dataset_or_one_sentence(folder, reviews, meta):
     convert(folder, reviews, meta, COLUMNS, META_COLUMNS)

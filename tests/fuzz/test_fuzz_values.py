@@ -77,6 +77,8 @@ def test_any_file_is_a_template_or_one_sentence(path, content, slots):
 
 @settings(deadline=DEADLINE)
 @given(TEXTS, TEXTS, st.sampled_from(["text", "input"]))
+@example("⟨\x1b", "Yes.", "text")
+@example("[[" * 9000, "Yes.", "text")
 def test_any_text_is_a_template_or_one_sentence(path, text, answer, frame):
     source = {"instruction": text, frame: f"{text}⟨TargetTitle⟩{text}", "positive": answer, "negative": "No."}
     path.write_text("".join(f"{key}: {_quoted(value)}\n" for key, value in source.items()), encoding="utf-8")
@@ -135,10 +137,21 @@ LIKELY += ["{'inter': '*'}", "{'inter': ['user_id'], 'item': '*'}"]
     st.sampled_from(sorted(known_keys() - {"local_rank"})) | st.sampled_from(READING),
     TEXTS | st.sampled_from(LIKELY),
 )
+@example("load_col", "5")
+@example("load_col", "item_id")
+@example("load_col", "")
+@example("USER_ID_FIELD", "{'inter': '*'}")
+@example("USER_ID_FIELD", "item_id")
+@example("USER_ID_FIELD", "timestamp")
+@example("encoding", '\t"')
+@example("metrics", "\t")
+@example("user_inter_num_interval", "")
+@example("model", "3")
 def test_any_value_of_any_key_is_a_configuration_or_one_sentence(shop, key, text):
     arguments = [f"--data_path={shop}", "--gpu_id="]
     try:
-        config = build_config("SASRec", "shop", arguments=[*arguments, f"--{key}={text}"])
+        named = [] if key == "model" else ["--model=SASRec"]
+        config = build_config(dataset="shop", arguments=[*arguments, *named, f"--{key}={text}"])
         if key in READING:
             TextSequentialDataset(config)
     except UserError as error:
