@@ -56,7 +56,33 @@ fraction: Check = ("a number from 0 to below 1", lambda value: _number(value) an
 truth: Check = ("true or false", lambda value: isinstance(value, bool))
 text: Check = ("a text", lambda value: isinstance(value, str) and bool(value.strip()))
 
+
+def _columns(value) -> bool:
+    """Whether a value names columns of atomic files, by the files' suffixes."""
+    return isinstance(value, dict) and all(
+        names == "*" or (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names))
+        for names in value.values()
+    )
+
+
+character: Check = (
+    "one character, such as a tab",
+    lambda value: isinstance(value, str) and len(value) == 1 and value.isascii() and value not in "\r\n\0:",
+)
+columns: Check = ("a dictionary such as {'inter': [user_id, item_id, timestamp], 'item': '*'}", _columns)
+with_inter: Check = (columns[0], lambda value: _columns(value) and bool(value.get("inter")))
+
 CHECKS: dict[str, Check] = {
+    # Atomic files
+    "field_separator": character,
+    "seq_separator": ("one or more characters", lambda value: isinstance(value, str) and value != ""),
+    "encoding": optional(text),
+    "USER_ID_FIELD": text,
+    "ITEM_ID_FIELD": text,
+    "TIME_FIELD": text,
+    "RATING_FIELD": text,
+    "load_col": optional(with_inter),
+    "unload_col": optional(columns),
     # Protocol
     "protocol": choice("leave_one_out", "paper"),
     "rating_threshold": optional(number),
@@ -161,3 +187,14 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     folded = {known.casefold(): known for known in names}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else None
+
+
+def shown(text: str) -> str:
+    """The start of a stranger's text for a message, quoted, without what could move a terminal's cursor."""
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}..."
+
+
+def listed(names: Iterable) -> str:
+    """The first names that a stranger gave, for a message."""
+    first = [str(name) for name in list(names)[:20]]
+    return ", ".join(name if name.isprintable() and len(name) <= 60 else shown(name) for name in first)

@@ -14,7 +14,7 @@ from functools import cache
 from recbole.config import Config
 from recbole.utils import EvaluatorType, ModelType, get_model
 
-from recbole_ganprompt.checks import CHECKS, nearest
+from recbole_ganprompt.checks import CHECKS, listed, nearest, shown
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import (
     WORDS,
@@ -117,6 +117,8 @@ class ProtocolConfig(Config):
         dataset = external.get("dataset") if dataset is None else dataset
         if model is None or dataset is None:
             raise UserError("Name a model and a dataset: --model=GANPrompt --dataset=ml-100k.")
+        if not isinstance(model, (str, type)):
+            raise UserError(f"model must be a name, not {shown(str(model))}.")
         if not isinstance(model, str):
             return model.__name__, model, str(dataset)
         if self._teacher and model in GENERAL_TEACHERS:
@@ -124,7 +126,7 @@ class ProtocolConfig(Config):
         if model not in MODELS and model not in sequential_models():
             close = nearest(model, [*MODELS, *sequential_models()])
             hint = f"did you mean {close}?" if close else "--list shows those there are."
-            raise UserError(f"There is no sequential model called {model}: {hint}")
+            raise UserError(f"There is no sequential model called {listed([model])}: {hint}")
         return model, get_model(model), str(dataset)
 
     def _load_internal_config_dict(self, model, model_class, dataset):
@@ -195,7 +197,7 @@ class ProtocolConfig(Config):
         for mode in modes.values() if isinstance(modes, dict) else [modes]:
             if not re.fullmatch(r"uni[1-9]\d*", str(mode)):
                 raise UserError(
-                    f"eval_args mode {mode} is not ours: candidates are frozen and uniform, so "
+                    f"eval_args mode {listed([mode])} is not ours: candidates are frozen and uniform, so "
                     "write uniN, such as uni9 for the positive and 9 negatives."
                 )
         return settings, protocol
@@ -207,7 +209,7 @@ class ProtocolConfig(Config):
         names = {name.lower(): name for name in METRICS}
         for metric in metrics:
             if str(metric).lower() not in names:
-                raise UserError(f"metric {metric} is not one of {', '.join(METRICS)}.")
+                raise UserError(f"metric {listed([metric])} is not one of {', '.join(METRICS)}.")
         if not metrics:
             raise UserError(f"metrics is empty; choose from {', '.join(METRICS)}.")
         # RecBole refuses ranking and value metrics in one run; our evaluator takes both from one
@@ -216,7 +218,7 @@ class ProtocolConfig(Config):
         try:
             super()._set_default_parameters()
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            raise UserError(f"RecBole refuses the configuration: {error}") from error
+            raise UserError(f"RecBole refuses the configuration: {' '.join(str(error).split())}") from error
         final["metrics"] = [names[str(metric).lower()] for metric in metrics]
         final["eval_type"] = EvaluatorType.RANKING
         final["valid_metric_bigger"] = True
@@ -225,7 +227,7 @@ class ProtocolConfig(Config):
         measured += [f"{name}@{k}" for name in lower if "auc" not in name for k in final["topk"]]
         if final["valid_metric"].lower() not in measured:
             raise UserError(
-                f"valid_metric {final['valid_metric']} is not measured: choose one of "
+                f"valid_metric {listed([final['valid_metric']])} is not measured: choose one of "
                 f"{', '.join(measured)}, or change metrics and topk."
             )
 

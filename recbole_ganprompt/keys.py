@@ -16,14 +16,19 @@ from recbole.utils.argument_list import (
     general_arguments,
     training_arguments,
 )
+from yaml.constructor import ConstructorError
 
-from recbole_ganprompt.checks import nearest
+from recbole_ganprompt.checks import listed, nearest, shown
 from recbole_ganprompt.errors import UserError
 
 # Keys that RecBole reads though no file of its own has them.
 _UNLISTED = {"model", "dataset", "config_files", "local_rank", "world_size", "nproc", "ip", "port"}
 _UNLISTED |= {"offset", "cin", "contrast", "encoding", "eta", "has_residual", "norm", "sim"}
 _UNLISTED |= {"tail_ratio", "token_num_threshold", "use_filter", "xgb_early_stopping_rounds"}
+# Nodes of a YAML file once every alias stands for what it repeats; aliases of aliases grow without end.
+NODES = 100_000
+# What a literal may be: as RecBole reads values, anything else stays a text.
+_PLAIN = (str, int, float, list, tuple, dict, bool, type(None))
 WORDS = {"true": True, "false": False, "none": None, "null": None, "~": None}
 
 
@@ -62,12 +67,18 @@ def load_yaml(path) -> dict:
     Raises
     ------
     UserError
-        If it isn't there, isn't YAML, or holds anything but keys and values.
+        If it isn't there, isn't YAML, has a tag that would build an object, repeats itself without
+        end, or holds anything but keys and values.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)
+        values = _plain_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The configuration file {path} can't be read: {error}.") from error
+    except ConstructorError as error:
+        line = error.problem_mark.line + 1
+        raise UserError(
+            f"{path}, line {line}: {error.problem}; values are plain numbers, texts, lists and dictionaries."
+        ) from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
@@ -75,6 +86,35 @@ def load_yaml(path) -> dict:
     if not isinstance(values or {}, dict):
         raise UserError(f"{path} must hold lines of the form 'key: value'.")
     return values or {}
+
+
+def _plain_yaml(text: str):
+    """Read YAML by the safe loader, however strange it is; all that fails is a ``YAMLError``."""
+    try:
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, {})
+        return loader.construct_document(node)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # PyYAML's own constructors fail so on a value that is not of its tag, or nested too deep.
+        raise yaml.YAMLError(str(error)) from error
+
+
+def _count_nodes(node, known: dict[int, int]) -> int:
+    """Nodes below and with one, aliases resolved."""
+    if id(node) not in known:
+        known[id(node)] = NODES  # an alias to a node above it has no end
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in inner for part in pair]
+        known[id(node)] = 1 + sum(_count_nodes(part, known) for part in inner)
+        if known[id(node)] > NODES:
+            raise ConstructorError(
+                None, None, f"more than {NODES:,} values, aliases resolved", node.start_mark
+            )
+    return known[id(node)]
 
 
 @cache
@@ -121,7 +161,7 @@ def check_keys(keys, prefix: str = "") -> None:
         if key not in known_keys():
             close = nearest(str(key), known_keys())
             remedy = f"did you mean {close}?" if close else "no such key; --help lists ours."
-            raise UserError(f"{prefix}{key}: {remedy}")
+            raise UserError(f"{prefix}{listed([key])}: {remedy}")
 
 
 def parse_value(key: str, text: str):
@@ -143,6 +183,8 @@ def parse_value(key: str, text: str):
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         value = text
+    if not isinstance(value, _PLAIN):
+        value = text
     if isinstance(_defaults().get(key), str):
         return value if isinstance(value, (str, dict)) else text
     if not isinstance(value, str):
@@ -151,7 +193,7 @@ def parse_value(key: str, text: str):
         return WORDS[value.strip().lower()]
     if value.strip().startswith("["):
         try:
-            parsed = yaml.load(value, Loader=Loader)
+            parsed = _plain_yaml(value)
             return parsed if isinstance(parsed, list) else value
         except yaml.YAMLError:
             return value
@@ -177,7 +219,7 @@ def parse_arguments(arguments) -> dict:
     for argument in arguments:
         match = re.fullmatch(r"--([^=\s]+)(?:=(.*))?", argument, re.DOTALL)
         if not match:
-            raise UserError(f"Arguments are written --key=value, not '{argument}'.")
+            raise UserError(f"Arguments are written --key=value, not {shown(argument)}.")
         key, text = match.groups()
         if text is None:
             check_keys([key], "--")

@@ -145,7 +145,7 @@ def test_mistakes_in_names_files_and_dictionaries(tmp_path):
         ("lerning_rate: 1", "did you mean learning_rate"),
         ("key: [5,inf)", "not valid YAML"),
         ("- 1", "'key: value'"),
-        ("seed: !!python/object/apply:os.getpid []", "not valid YAML"),
+        ("seed: !!python/object/apply:os.getpid []", "line 1: could not determine a constructor"),
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=message):

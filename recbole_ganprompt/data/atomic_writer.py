@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_ganprompt.checks import listed
 from recbole_ganprompt.data.keyed_rows import KEYS_IN_MEMORY, KeyedRows
 from recbole_ganprompt.data.raw_files import Dropped, Tally, open_records
 from recbole_ganprompt.data.raw_records import (
@@ -198,7 +199,7 @@ def _keys(
         if keys is None:
             raise UserError(
                 f"{source.path} holds no {what} of Amazon's releases of 2014, 2018 or 2023 (its first record "
-                f"has {', '.join(found[:12]) or 'nothing'}): exchange --reviews and --meta if they are "
+                f"has {listed(found) or 'nothing'}): exchange --reviews and --meta if they are "
                 "swapped, or name the columns of a CSV or Parquet file."
             )
     source.kind = keys.kind

@@ -1,40 +1,37 @@
 """RecBole's sequential dataset with what the protocol adds: item titles, true order, one split.
 
-Three things differ from :class:`recbole.data.dataset.SequentialDataset`:
+Four things differ from :class:`recbole.data.dataset.SequentialDataset`:
 
 * **Order.** RecBole casts timestamps to float32 before it sorts; Unix seconds then collapse into
   buckets of 64 to 128 seconds and the order inside a bucket is lost. Here the order is taken in
   float64, ties by file order.
 * **Augmentation.** Every prefix of a sequence is still a row (``item_id_list`` → ``item_id``), since
   RecBole's pointwise models train on such rows, but they are laid out in one vectorised step.
-* **Item text.** Titles are read by our own reader: RecBole's goes through a CSV parser with quoting,
-  which merges lines at a title that starts with a quotation mark.
+* **Item text.** Every item has one, from the columns that ``item_text`` names.
+* **Broken files.** A line that can't be read is named, and what is left out is counted
+  (:mod:`recbole_ganprompt.data.checked_dataset`).
 """
 
-import contextlib
 import copy
-import csv
-import html
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_ganprompt.data.atomic_files import AtomicFile
 from recbole_ganprompt.data.candidates import EvaluationSet, frozen_candidates
+from recbole_ganprompt.data.checked_dataset import COUNTED, CheckedDataset
 from recbole_ganprompt.data.dislikes import Dislikes
 from recbole_ganprompt.data.download import locate
+from recbole_ganprompt.data.item_text import read_titles
 from recbole_ganprompt.data.sequences import Sequences, histories_before
 from recbole_ganprompt.errors import UserError
 
-UNTITLED = "untitled item"
 
-
-class TextSequentialDataset(SequentialDataset):
+class TextSequentialDataset(CheckedDataset):
     """Sequences, titles and the leave-one-out split that all models share.
 
     Attributes
@@ -45,6 +42,9 @@ class TextSequentialDataset(SequentialDataset):
         ``titles[0]`` is the padding item's, empty; an item without text is called "untitled item".
     untitled : int
         How many items had no text.
+    read_counts : dict of str to int
+        What was left out or mended in reading the files, by the names of `COUNTED`; nothing that
+        did not happen.
     times : float64 array [interactions]
         When each interaction of ``sequences`` took place.
     dislikes : Dislikes
@@ -53,7 +53,7 @@ class TextSequentialDataset(SequentialDataset):
     Raises
     ------
     UserError
-        If files or columns are missing, or if nothing is left after filtering.
+        If files or columns are missing, a line can't be read, or nothing is left after filtering.
     """
 
     def __init__(self, config):
@@ -61,11 +61,6 @@ class TextSequentialDataset(SequentialDataset):
         config["data_path"] = str(locate(config))
         super().__init__(config)
         frame = self.inter_feat
-        if self.time_field not in frame:
-            raise UserError(
-                f"{self.dataset_name}.inter has no column '{self.time_field}' to order interactions by "
-                f"(found: {', '.join(frame.columns)}); set TIME_FIELD and load_col to the one it has."
-            )
         # A stable sort on float64 keeps file order among equal times.
         frame = frame.sort_values([self.uid_field, self.time_field], kind="stable")
         self.inter_feat = frame.reset_index(drop=True)
@@ -73,9 +68,12 @@ class TextSequentialDataset(SequentialDataset):
         self.times = frame[self.time_field].to_numpy(dtype=np.float64)
         self.dislikes = self._read_dislikes()
         self.kept_from_training = np.zeros(self.user_num, dtype=np.int64)
-        self.titles, self.untitled = self._read_titles()
-        if self.untitled:
-            self.logger.warning(f"{self.untitled} items without text are called '{UNTITLED}'.")
+        self.titles = self._read_titles()
+        self.untitled = self.counted["untitled_items"]
+        self.read_counts = {name: self.counted[name] for name in COUNTED if self.counted[name]}
+        if self.read_counts:
+            found = "; ".join(f"{COUNTED[name]}: {count}" for name, count in self.read_counts.items())
+            self.logger.warning(f"{self.dataset_name}: {found}.")
 
     # -- filtering ----------------------------------------------------------------------------
 
@@ -90,6 +88,7 @@ class TextSequentialDataset(SequentialDataset):
                 f"{self.dataset_name} has no '{rating}' column: all interactions count as liked."
             )
             return
+        self.counted["interactions_without_rating"] = int(self.inter_feat[rating].isna().sum())
         low = self.config["unpreference_rating"]
         if low is not None:
             ratings = self.inter_feat[rating]
@@ -140,38 +139,15 @@ class TextSequentialDataset(SequentialDataset):
 
     # -- text ---------------------------------------------------------------------------------
 
-    def _read_titles(self) -> tuple[list[str], int]:
+    def _read_titles(self) -> list[str]:
         path = Path(self.dataset_path) / f"{self.dataset_name}.item"
         if not path.is_file():
             raise UserError(f"{path} is missing: GANPrompt's protocol needs item text, one line an item.")
-        separator = self.config["field_separator"]
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            quoting=csv.QUOTE_NONE,
-            encoding="utf-8",
-            encoding_errors="replace",
-        )
-        table.columns = [column.split(":")[0] for column in table.columns]
-        template = self.config["item_text"]
-        fields = re.findall(r"\{(\w+)\}", template)
-        missing = [field for field in [self.iid_field, *fields] if field not in table]
-        if missing or not fields:
-            raise UserError(
-                f"{path.name} has no column {', '.join(missing) or 'named in item_text'} "
-                f"(found: {', '.join(table.columns)}); set item_text, such as "
-                "--item_text='{title}', to the columns that hold the items' text."
-            )
+        file = AtomicFile(path, self.config["field_separator"], self.config["encoding"], mend=True)
         ids = self.field2token_id[self.iid_field]
-        titles = [""] * self.item_num
-        for row in table[[self.iid_field, *dict.fromkeys(fields)]].to_dict("records"):
-            item = ids.get(row[self.iid_field])
-            if item is not None and not titles[item]:
-                titles[item] = _clean(_fill(template, row))
-        untitled = sum(not title for title in titles[1:])
-        return ["", *(title or UNTITLED for title in titles[1:])], untitled
+        titles, counts = read_titles(file, self.iid_field, self.config["item_text"], ids)
+        self.counted.update(counts)
+        return titles
 
     # -- RecBole's rows -----------------------------------------------------------------------
 
@@ -302,16 +278,3 @@ class TextSequentialDataset(SequentialDataset):
             "interactions": interactions,
             "sparsity": sparsity,
         }
-
-
-def _fill(template: str, row: dict[str, str]) -> str:
-    text = re.sub(r"\{(\w+)\}", lambda match: row[match.group(1)], template)
-    return text.replace("()", "")  # an empty year leaves empty brackets behind
-
-
-def _clean(text: str) -> str:
-    """One line of printable text: HTML entities resolved, control characters and runs of blanks gone."""
-    with contextlib.suppress(ValueError):  # an entity of thousands of digits is no character
-        text = html.unescape(text)
-    text = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(text.split())

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from recbole_ganprompt.checks import listed
 from recbole_ganprompt.errors import UserError
 
 LINE_LIMIT = 16 << 20  # bytes; a longer line is no record, and reading it whole could fill the memory
@@ -251,7 +252,7 @@ def _places(path: Path, columns: dict[str, str], header: list[str]) -> dict[str,
     missing = [name for name in columns.values() if name not in header]
     if missing:
         raise UserError(
-            f"{path} has no column {', '.join(missing)} (found: {', '.join(header[:20])}): name those it "
+            f"{path} has no column {', '.join(missing)} (found: {listed(header)}): name those it "
             "has, and --separator if they are not apart."
         )
     return {ours: header.index(theirs) for ours, theirs in columns.items()}
@@ -269,7 +270,7 @@ def _parquet_records(path: Path, tally: Tally, columns: dict[str, str] | None) -
             if columns is None:
                 raise UserError(
                     f"{path} is a Parquet file: name its columns with --columns or --meta-columns "
-                    f"(it has {', '.join(names[:20])})."
+                    f"(it has {listed(names)})."
                 )
             _places(path, columns, names)
             wanted = list(dict.fromkeys(columns.values()))

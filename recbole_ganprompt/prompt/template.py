@@ -4,14 +4,14 @@ A template is text with slots such as ``⟨UserHistory⟩``. It is parsed once, 
 text is put into the slots later, as tokens, so nothing in a title can open a slot.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from recbole_ganprompt.checks import shown
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.keys import properties_path
+from recbole_ganprompt.keys import load_yaml, properties_path
 
 HISTORY, UNPREFERENCE, USER, TITLE, TARGET, GUIDANCE = (
     "UserHistory",
@@ -21,6 +21,7 @@ HISTORY, UNPREFERENCE, USER, TITLE, TARGET, GUIDANCE = (
     "TargetID",
     "GuidanceKnowledge",
 )
+LIMIT = 20_000  # characters of a template
 SLOTS = (HISTORY, UNPREFERENCE, USER, TITLE, TARGET, GUIDANCE)
 OF_TARGET = (TITLE, TARGET, GUIDANCE)
 """Slots whose content differs between the candidates of one user."""
@@ -82,16 +83,24 @@ def parse_template(source: dict, slots) -> Template:
     Raises
     ------
     UserError
-        If a key is missing, a slot is unknown, or one that can't be filled isn't optional.
+        If a key is missing or no text, a slot is unknown, or one that can't be filled isn't optional.
     """
     frame = {"text"} if "text" in source else {"instruction", "input"}
     missing = (frame | {"positive", "negative"}) - set(source)
     if missing:
         raise UserError(f"The prompt template lacks {', '.join(sorted(missing))}: add it.")
+    for key in frame | {"positive", "negative"}:
+        if not isinstance(source[key], str) or not source[key].strip():
+            raise UserError(f"The prompt template's {key} must be a text: put quotation marks around it.")
+    if source["positive"].strip() == source["negative"].strip():
+        raise UserError("The prompt template's positive and negative are the same: make them differ.")
     if "text" in source:
-        text = str(source["text"]).rstrip()
+        text = source["text"].rstrip()
     else:
         text = f"Instruction: {source['instruction']}\nInput: {source['input']}\nOutput:"
+
+    if len(text) > LIMIT:
+        raise UserError(f"The prompt template has {len(text):,} characters: {LIMIT:,} are the most.")
 
     def optional(match: re.Match) -> str:
         inside = match.group(1)
@@ -105,7 +114,7 @@ def parse_template(source: dict, slots) -> Template:
                 parts.append(Text(piece))
         elif piece not in SLOTS:
             raise UserError(
-                f"The prompt template has an unknown slot ⟨{piece}⟩: known are {', '.join(SLOTS)}."
+                f"The prompt template has the unknown slot {shown(piece)}: known are {', '.join(SLOTS)}."
             )
         elif piece not in slots:
             raise UserError(
@@ -116,7 +125,7 @@ def parse_template(source: dict, slots) -> Template:
             parts.append(Slot(piece))
     if Slot(TITLE) not in parts:
         raise UserError(f"The prompt template needs the slot ⟨{TITLE}⟩.")
-    return Template(tuple(parts), str(source["positive"]), str(source["negative"]))
+    return Template(tuple(parts), source["positive"], source["negative"])
 
 
 def read_template(name: str) -> dict:
@@ -128,14 +137,11 @@ def read_template(name: str) -> dict:
         If there is no such file, or it is no template.
     """
     path = properties_path("prompt", f"{name}.yaml")
-    if not path.is_file():
+    if not os.path.isfile(path):  # false, where Path.is_file fails at a name that can't be one
         path = Path(name)
-    if not path.is_file():
-        raise UserError(f"There is no prompt template '{name}': give a YAML file's path.")
-    source = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(source, dict):
-        raise UserError(f"{path} is no prompt template: it needs instruction, input and answers.")
-    return source
+    if not os.path.isfile(path):
+        raise UserError(f"There is no prompt template {shown(str(name))}: give a YAML file's path.")
+    return load_yaml(path)
 
 
 def load_template(name: str, slots) -> Template:

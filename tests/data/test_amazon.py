@@ -11,7 +11,8 @@ import pytest
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.amazon import main
 from recbole_ganprompt.data.atomic_writer import Source, write_atomic_files
-from recbole_ganprompt.data.dataset import UNTITLED, TextSequentialDataset
+from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.data.item_text import UNTITLED
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ITEM = "item_id:token\ttitle:token_seq\tcategories:token_seq\tbrand:token"

@@ -6,7 +6,8 @@ from recbole.data import create_dataset, data_preparation
 
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.candidates import candidates_fingerprint, draw_negatives
-from recbole_ganprompt.data.dataset import UNTITLED, TextSequentialDataset
+from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.data.item_text import UNTITLED
 from recbole_ganprompt.errors import UserError
 
 
