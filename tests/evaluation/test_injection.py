@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from test_run import SMALL
 from toy_dataset import toy_arguments, write_toy
 from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast, T5TokenizerFast
 
@@ -29,12 +28,16 @@ LOADERS = {
     "t5": T5TokenizerFast,
 }
 CHAT = "{% for message in messages %}<|user|>{{ message['content'] }}{% endfor %}<|assistant|>"
-FASTER = [
-    *SMALL,
-    "--teacher_config={'epochs': 2, 'train_batch_size': 64}",
-    "--attributes=1",
+TINY = [
+    "--teacher_config={'epochs': 2, 'hidden_size': 16, 'inner_size': 32, 'train_batch_size': 64}",
+    "--builtin_llm={'hidden_size': 48, 'intermediate_size': 96, 'vocab_size': 500, 'max_tokens': 20000}",
+    "--builtin_attribute_lm={'hidden_size': 32, 'intermediate_size': 64, 'steps': 20}",
+    "--builtin_generator={'hidden_size': 32, 'intermediate_size': 64, 'vocab_size': 500, 'steps': 20}",
     "--diversity_settings={'max_epochs': 1}",
+    "--attributes=1",
     "--llm_epochs=1",
+    "--llm_batch_size=32",
+    "--llm_learning_rate=0.004",
     "--mapping_epochs=1",
 ]
 
@@ -54,7 +57,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module", params=["GANPrompt", "CoLLM", "TALLRec"])
 def trained(request, folder):
     """A trained model and some of its test candidates."""
-    result = run(build_config(request.param, arguments=[*toy_arguments(folder), *FASTER]))
+    result = run(build_config(request.param, arguments=[*toy_arguments(folder), *TINY]))
     model, _, evaluation, _ = open_run(result.directory, users=6)
     return model, evaluation
 
