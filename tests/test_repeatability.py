@@ -110,7 +110,10 @@ def test_switches_say_how_the_process_is_set(folder, monkeypatch):
     assert found["reproducibility"] and found["cudnn_deterministic"] and not found["cudnn_benchmark"]
     assert found["device"] == "cpu" and found["cpu_threads"] == torch.get_num_threads()
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    changed = reproducibility_switches(config)
-    assert changed["cudnn_benchmark"] and changed["tf32_matmul"]
-    assert changed["float32_matmul_precision"] != found["float32_matmul_precision"]
+    torch.set_float32_matmul_precision("high")
+    try:
+        changed = reproducibility_switches(config)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert changed["cudnn_benchmark"] and changed["tf32_matmul"] and not found["tf32_matmul"]
+    assert (found["float32_matmul_precision"], changed["float32_matmul_precision"]) == ("highest", "high")
