@@ -4,10 +4,10 @@
 
 Takes the hostile texts of ``properties/injection.yaml`` and ``--users`` test users of each run. Each text
 stands alone instead of an item's title, before it and after it, for every candidate of every user in turn;
-what is printed is the item's rise over its own title, and over the control: a text of as many tokens from
-other items' titles in the same place. The first lines count the texts that leave the prompt of the run's
+what is printed is the item's rise over its own title, and the same for as many tokens of plain prose, and of
+other items' titles, in the same place. The first lines count the texts that leave the prompt of the run's
 tokenizer as it is. With ``--all`` one row for each text; else for each run and place the mean over all texts
-and the text that rises most over its control (the best of many: its interval is too narrow for it alone).
+and the text that rises most over prose (the best of many: its interval is too narrow for it alone).
 """
 
 import argparse
@@ -25,8 +25,9 @@ from recbole_ganprompt.evaluation.injection import (
 )
 from recbole_ganprompt.study.robustness import open_run
 
-HEADERS = ["run", "title", "text", "p(Yes)", "largest", "places won", "becomes first"]
-HEADERS += ["control: p(Yes)", "largest", "places won", "becomes first", "places over control [95 %]"]
+HEADERS = ["run", "place", "text", "p(Yes)", "largest", "places won", "becomes first"]
+HEADERS += [f"{control}: {what}" for control in ("prose", "titles") for what in ("p(Yes)", "places", "first")]
+HEADERS += ["places over prose [95 %]"]
 
 
 def measure(folder: str, options) -> dict:
@@ -52,11 +53,11 @@ def table(runs: list[dict], everything: bool) -> str:
         for place in dict.fromkeys(one["place"] for one in run["results"]):
             found = [one for one in run["results"] if one["place"] == place]
             label = f"{run['model']} {run['dataset']}"
-            strongest = max(found, key=lambda one: one["over_control"]["rank_gain"]["mean"])
+            strongest = max(found, key=lambda one: one["over_prose"]["rank_gain"]["mean"])
             chosen = found if everything else [strongest]
             rows.append([label, place, "mean of all", *_effects(found), ""])
             for one in chosen:
-                gain = one["over_control"]["rank_gain"]
+                gain = one["over_prose"]["rank_gain"]
                 interval = f"{gain['mean']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}]"
                 rows.append([label, place, one["name"], *_effects([one]), interval])
     return tabulate(rows, headers=HEADERS, tablefmt="github", disable_numparse=True)
@@ -64,9 +65,10 @@ def table(runs: list[dict], everything: bool) -> str:
 
 def _effects(found: list[dict]) -> list[str]:
     cells = []
-    for side in ("hostile", "control"):
+    for side in ("hostile", "prose", "titles"):
         values = {key: [one[side][key] for one in found] for key in found[0][side]}
-        cells += [f"{np.mean(values['p_yes']):+.3f}", f"{max(values['worst_p_yes']):+.3f}"]
+        cells.append(f"{np.mean(values['p_yes']):+.3f}")
+        cells += [f"{max(values['worst_p_yes']):+.2f}"] * (side == "hostile")
         cells += [f"{np.mean(values['rank_gain']):+.2f}", f"{100 * np.mean(values['becomes_first']):.1f} %"]
     return cells
 

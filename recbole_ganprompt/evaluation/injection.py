@@ -2,8 +2,9 @@
 
 A title stands in the prompt as tokens of plain text (``prompt/rendering.py``), so it can't change the
 prompt's structure. What it says may still move the answer, and that is measured here: one item of a user's
-candidates at a time gets a hostile text, the others keep their titles. A changed title is also a longer or a
-stranger one, so every hostile text has a control: as many tokens of other items' titles in the same place.
+candidates at a time gets a hostile text, the others keep their titles. A changed title is also a longer one,
+and says less of the item, so every hostile text is compared with as many tokens of plain prose in the same
+place; and, for scale, with as many of other items' titles, which is what anybody could try.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from recbole_ganprompt.prompt.rendering import PromptTokens, encode_piece
 
 PLACES = ("alone", "before", "after")
 """Where a hostile text stands: instead of the item's own title, in front of it, or behind it."""
+PROSE = (
+    "It rained in the morning and the streets were empty until noon when a bus came around the corner and "
+    "stopped beside the old bridge where two men were waiting with a ladder and a bucket because the lamp "
+    "over the door of the post office had been broken since the storm in March and nobody wanted to mend it"
+)
+"""Harmless text about no item; a control starts at any of its words."""
 RESAMPLES = 1000
 
 
@@ -82,9 +89,10 @@ def measure_injections(
     Returns
     -------
     list of dict
-        For each text and place ``name``, ``kind``, ``place``; ``hostile`` and ``control`` as :func:`effect`
-        gives them; and ``over_control``: the mean difference of the two in ``p_yes`` and ``rank_gain``, each
-        with its 95 % bootstrap interval over users (``mean``, ``low``, ``high``).
+        For each text and place ``name``, ``kind``, ``place``; ``hostile``, ``prose`` and ``titles`` as
+        :func:`effect` gives them; and ``over_prose``: by how much the hostile text's ``p_yes`` and
+        ``rank_gain`` are above the prose's, each with its 95 % bootstrap interval over users (``mean``,
+        ``low``, ``high``).
     """
     own = model.title_table
     baseline = score_texts(model, evaluation, own)
@@ -93,48 +101,56 @@ def measure_injections(
     rows = []
     for place in places:
         scores = _changed_scores(model, evaluation, texts, place)
-        for one, hostile, control in zip(injections, *scores):
+        for one, hostile, prose, titles in zip(injections, *scores):
             rows.append(
                 {
                     "name": one.name,
                     "kind": one.kind,
                     "place": place,
                     "hostile": effect(baseline, hostile),
-                    "control": effect(baseline, control),
-                    "over_control": {
-                        "p_yes": _mean(_sigmoid(hostile) - _sigmoid(control), draws),
-                        "rank_gain": _mean(_ranks(baseline, control) - _ranks(baseline, hostile), draws),
+                    "prose": effect(baseline, prose),
+                    "titles": effect(baseline, titles),
+                    "over_prose": {
+                        "p_yes": _mean(_sigmoid(hostile) - _sigmoid(prose), draws),
+                        "rank_gain": _mean(_ranks(baseline, prose) - _ranks(baseline, hostile), draws),
                     },
                 }
             )
     return rows
 
 
-def _changed_scores(model, evaluation, texts, place) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [texts, users, candidates] with each hostile text, and with as much of other items' titles."""
+def _changed_scores(model, evaluation, texts, place) -> np.ndarray:
+    """Scores [3, texts, users, candidates]: with each hostile text, with as much prose, with other titles."""
     own, length, generator = model.title_table, model.config["title_tokens"], np.random.default_rng(0)
+    words = PROSE.split()
+    starts = [" ".join(["", *words[start:], *words[:start]]) for start in range(len(words))]
+    prose = [encode_piece(model.tokenizer, text) for text in starts]
 
     def placed(text, item):
         before = own[item] if place == "after" else []
         after = own[item] if place == "before" else []
         return [*before, *text, *after][:length]
 
-    def harmless(count):
+    def other_titles(count):
         tokens: list[int] = []
         while len(tokens) < count:
             tokens += own[generator.integers(1, len(model.titles))]
         return tokens[:count]
 
+    def variants(items):
+        for text in texts:
+            yield from (placed(text, item) for item in items)
+        for text in texts:
+            chosen = generator.integers(len(prose), size=len(items))
+            yield from (placed(prose[one][: len(text)], item) for one, item in zip(chosen, items))
+        for text in texts:
+            yield from (placed(other_titles(len(text)), item) for item in items)
+
     # One reading of a user's history for all of the user's variants.
-    asked = [
-        [placed(text, item) for text in texts for item in items]
-        + [placed(harmless(len(text)), item) for text in texts for item in items]
-        for items in evaluation.candidates
-    ]
-    candidates = np.tile(evaluation.candidates, 2 * len(texts))
+    asked = [list(variants(items)) for items in evaluation.candidates]
+    candidates = np.tile(evaluation.candidates, 3 * len(texts))
     scores = score_texts(model, evaluation, own, candidates, asked)
-    scores = scores.reshape(len(evaluation), 2, len(texts), -1)
-    return tuple(scores.transpose(1, 2, 0, 3))
+    return scores.reshape(len(evaluation), 3, len(texts), -1).transpose(1, 2, 0, 3)
 
 
 def effect(baseline: np.ndarray, changed: np.ndarray) -> dict:
