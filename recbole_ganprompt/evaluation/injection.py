@@ -68,7 +68,10 @@ def structure_kept(tokenizer, prompt: PromptTokens, text: str, title_tokens: int
         return pack_row(prompt, [tokens, tokens], [branch], soft_guidance=True).ids
 
     expected = [one for token in prompt_with([mark]) for one in (title if token == mark else [token])]
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    special = set(tokenizer.all_special_ids)
+    # An unknown word is no special token, unless it also ends texts (GPT-2).
+    if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        special.discard(tokenizer.unk_token_id)
     return not special & set(title) and prompt_with(title) == expected
 
 
