@@ -27,6 +27,7 @@ from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.run_folder import RunFolder, identity, plain_values, result_of
+from recbole_ganprompt.seeding import reproducibility_switches
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 from recbole_ganprompt.trainer.stages import Stages
 from recbole_ganprompt.writing import write_text
@@ -135,6 +136,8 @@ def _run(config, dataset, folder: RunFolder, ours: bool) -> Result:
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
+        "repeatability": reproducibility_switches(config),
+        "counts": dataset.read_counts,
         "valid": metrics.get("valid"),
         "test": metrics["test"],
         **stages.summary(),

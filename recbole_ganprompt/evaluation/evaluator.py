@@ -1,5 +1,6 @@
 """From a model and an evaluation set to scores [users, candidates] and metrics."""
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
@@ -50,6 +51,46 @@ def score_candidates(model, evaluation: EvaluationSet, config) -> torch.Tensor:
             batch = model.predict(pairs).view(len(candidates), count)
         scores.append(batch.float().cpu())
     return torch.cat(scores)
+
+
+def score_texts(model, evaluation: EvaluationSet, tokens, candidates=None, texts=None) -> np.ndarray:
+    """Score candidates with a language model under other texts than the items' own.
+
+    Parameters
+    ----------
+    model : LanguageRecommender
+    evaluation : EvaluationSet
+    tokens : list [items] of list of int
+        Token ids of every item's text, for histories and, where ``texts`` isn't given, for candidates.
+    candidates : int64 array [users, candidates], optional
+        Instead of the set's own.
+    texts : list [users] of list [candidates] of list of int, optional
+        Token ids of each candidate's text.
+
+    Returns
+    -------
+    float32 array [users, candidates]
+    """
+    candidates = evaluation.candidates if candidates is None else candidates
+    if texts is None:
+        texts = [[tokens[item] for item in items] for items in candidates]
+    longest, found = model.history_length, []
+    rows = max(1, model.config["eval_batch_size"] // candidates.shape[1])
+    for start in range(0, len(evaluation), rows):
+        part = slice(start, start + rows)
+        histories, lengths = evaluation.histories[part], evaluation.lengths[part]
+        recent = [
+            [tokens[item] for item in items[max(0, count - longest) : count]]
+            for items, count in zip(histories, lengths)
+        ]
+        disliked = [[] for _ in recent]
+        if evaluation.dislikes is not None:
+            disliked = [[tokens[item] for item in items if item] for items in evaluation.dislikes[part]]
+        scored = model.score_texts(
+            evaluation.users[part], histories, lengths, candidates[part], recent, texts[part], disliked
+        )
+        found.append(scored.float().cpu().numpy())
+    return np.concatenate(found)
 
 
 def interaction_of(config, users, histories, lengths) -> Interaction:

@@ -1,6 +1,7 @@
 """Robustness of finished runs against wording and spelling: ``run_robustness.py``."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
+from recbole_ganprompt.evaluation.evaluator import score_texts
 from recbole_ganprompt.evaluation.perturbation import PERTURBATIONS
 from recbole_ganprompt.evaluation.robustness import METRICS, TRAINING, robustness
 from recbole_ganprompt.plugin import MODELS
-from recbole_ganprompt.prompt.rendering import encode_piece
+from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.prompt.wordings import load_wordings
 from recbole_ganprompt.report.figure import robustness_figure, save
 from recbole_ganprompt.report.names import metric_name
@@ -70,18 +72,7 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     UserError
         If it is no such run, or its data are not what they were.
     """
-    recommender = recbole_ganprompt.load(folder, given_gpus())
-    model = recommender.model
-    record = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
-    values = run_values(Path(folder))
-    values["data_path"] = data_path or values["data_path"]
-    dataset = TextSequentialDataset(build_config(config_dict={**values, "gpu_id": given_gpus()}))
-    sets = [dataset.evaluation_set(phase) for phase in ("valid", "test")]
-    if candidates_fingerprint(*sets) != record["candidates"]:
-        raise UserError(
-            f"{folder}: the data in {values['data_path']} are not those of the run: give its --data_path."
-        )
-    evaluation = sets[1] if users is None else sets[1].sample(users)
+    model, dataset, evaluation, record = open_run(folder, users, data_path)
 
     def scores(title=None, history=None):
         return _scores(model, dataset.titles, evaluation, title, history)
@@ -125,40 +116,52 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     }
 
 
+def open_run(folder: str, users: int | None = None, data_path: str | None = None) -> tuple:
+    """Load a finished run with its dataset and its test candidates.
+
+    Parameters
+    ----------
+    folder : path
+    users : int, optional
+        Size of a fixed sample of test users.
+    data_path : path, optional
+        Instead of the run's own.
+
+    Returns
+    -------
+    (model, dataset, evaluation, record)
+        The last is the run's ``result.json``.
+
+    Raises
+    ------
+    UserError
+        If it is no run of a language model, or its data are not what they were.
+    """
+    model = recbole_ganprompt.load(folder, given_gpus()).model
+    record = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
+    values = run_values(Path(folder))
+    values["data_path"] = data_path or values["data_path"]
+    dataset = TextSequentialDataset(build_config(config_dict={**values, "gpu_id": given_gpus()}))
+    sets = [dataset.evaluation_set(phase) for phase in ("valid", "test")]
+    if candidates_fingerprint(*sets) != record["candidates"]:
+        raise UserError(
+            f"{folder}: the data in {values['data_path']} are not those of the run: give its --data_path."
+        )
+    return model, dataset, sets[1] if users is None else sets[1].sample(users), record
+
+
 def _scores(model, titles, evaluation, title, history) -> np.ndarray:
     """Scores [users, candidates] with changed titles and histories."""
-    config = model.config
-    longest, length = model.history_length, config["title_tokens"]
     texts = titles if title is None else [title(one) for one in titles]
-    tokens = [encode_piece(model.tokenizer, f" {one}")[:length] for one in texts]
+    tokens = TitleTable(model.tokenizer, texts, model.config["title_tokens"])
+    if history is None:
+        return score_texts(model, evaluation, tokens)
     histories, lengths = np.zeros_like(evaluation.histories), evaluation.lengths.copy()
     for row, (items, count) in enumerate(zip(evaluation.histories, evaluation.lengths)):
-        kept = items[:count] if history is None else items[:count][history(np.arange(count))]
+        kept = items[:count][history(np.arange(count))]
         lengths[row] = len(kept)
         histories[row, : len(kept)] = kept
-    rows = max(1, config["eval_batch_size"] // evaluation.candidates.shape[1])
-    found = []
-    for start in range(0, len(evaluation), rows):
-        part = slice(start, start + rows)
-        recent = [
-            [tokens[item] for item in items[max(0, count - longest) : count]]
-            for items, count in zip(histories[part], lengths[part])
-        ]
-        candidates = [[tokens[item] for item in items] for items in evaluation.candidates[part]]
-        disliked = [[] for _ in recent]
-        if evaluation.dislikes is not None:
-            disliked = [[tokens[item] for item in items if item] for items in evaluation.dislikes[part]]
-        scored = model.score_texts(
-            evaluation.users[part],
-            histories[part],
-            lengths[part],
-            evaluation.candidates[part],
-            recent,
-            candidates,
-            disliked,
-        )
-        found.append(scored.float().cpu().numpy())
-    return np.concatenate(found)
+    return score_texts(model, replace(evaluation, histories=histories, lengths=lengths), tokens)
 
 
 def study(arguments: list[str]) -> Path:
