@@ -10,7 +10,7 @@ from recbole_ganprompt.checkpoints import Checkpoints, NotFinite, rolling_back
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_candidates
 from recbole_ganprompt.model.sequence_training import SequenceTraining, training_windows
-from recbole_ganprompt.seeding import random_states, restore_random
+from recbole_ganprompt.seeding import SeededBatches, random_states, restore_random
 from recbole_ganprompt.trainer.stages import Stages
 
 
@@ -72,6 +72,9 @@ class SequentialTrainer(Trainer):
         # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported,
         # which takes a third of the time; `_check_nan` looks at every loss anyway.
         quick = torch.autograd.set_detect_anomaly(False)
+        if not isinstance(train_data.collate_fn, SeededBatches):
+            # RecBole's loaders draw while they put a batch together, each of their processes for itself.
+            train_data.collate_fn = SeededBatches(train_data.collate_fn, self.config["seed"])
         fit = super().fit
         start = copy.deepcopy(self.model.state_dict())
         begun = random_states(), train_data.generator.get_state()
