@@ -167,8 +167,7 @@ class AtomicFile:
         for row in np.flatnonzero((fields != width) | (starts == ends)):
             if body[starts[row] : ends[row]].strip():
                 count = "1 field" if fields[row] == 1 else f"{fields[row]} fields"
-                there = f"{count} where the header names {width}"
-                raise self.refused(row, f"{there}")
+                raise self.refused(row, f"{count} where the header names {width}")
             blank[row] = True
         if blank.any():
             self.counts["blank_lines"] = int(blank.sum())
