@@ -60,6 +60,7 @@ setup(
             "hyperopt>=0.2.7",
             "hypothesis>=6",
             "pytest>=8",
+            "pytest-xdist>=3",
             "ruff==0.17.*",
             "selenium>=4",
             "axe-core-python>=0.1",

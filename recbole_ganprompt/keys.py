@@ -4,6 +4,7 @@ Nothing that a user writes is ever evaluated: values are YAML by the safe loader
 """
 
 import ast
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -203,7 +204,9 @@ def parse_value(key: str, text: str):
 def split_files(arguments) -> tuple[list[str], list[str]]:
     """The paths of all ``--config_files="a.yaml b.yaml"``, and the other arguments."""
     start = "--config_files="
-    files = [path for one in arguments if one.startswith(start) for path in one[len(start) :].split()]
+    given = [one[len(start) :] for one in arguments if one.startswith(start)]
+    # RecBole parts them at blanks, which a single path may have too.
+    files = [path for text in given for path in ([text] if os.path.isfile(text) else text.split())]
     return files, [one for one in arguments if not one.startswith(start)]
 
 

@@ -23,7 +23,11 @@ from recbole_ganprompt.study.robustness import open_run
 MODELS = {
     "TALLRec": [one for one in SMALL if "teacher" not in one],
     "GRU4Rec": ["--epochs=3"],
-    "NARM": ["--epochs=3", "--train_batch_size=64"],  # trained on RecBole's rows, by its own loader
+    "NARM": [
+        "--epochs=3",
+        "--train_batch_size=64",
+        "--loss_type=BPR",
+    ],  # trained on RecBole's rows, by its own loader
 }
 ELSEWHERE = """
 import json, sys

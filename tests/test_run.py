@@ -96,7 +96,7 @@ def test_same_seed_same_numbers_without_any_cache(ganprompt, folder, tmp_path):
 def test_scores_do_not_depend_on_batching(ganprompt, folder):
     from recbole.quick_start import load_data_and_model
 
-    checkpoint = max((folder / "saved").glob("GANPrompt-*.pth"), key=lambda path: path.stat().st_mtime)
+    checkpoint = ganprompt.directory / "GANPrompt.pth"
     config, model, dataset, _, _, _ = load_data_and_model(str(checkpoint))
     from recbole_ganprompt.evaluation.evaluator import score_candidates
 

@@ -155,6 +155,11 @@ def load_llm(config, dataset, literals: list[str]):
             enable({"use_reentrant": False})
     if config["llm_compile"]:
         compile_elementwise(model)
+    else:  # an earlier model of this process may have been compiled
+        family = sys.modules[type(model).__module__]
+        rotate = getattr(family, "apply_rotary_pos_emb", None)
+        if hasattr(rotate, "_torchdynamo_orig_callable"):
+            family.apply_rotary_pos_emb = rotate._torchdynamo_orig_callable
     return model, tokenizer
 
 

@@ -91,14 +91,14 @@ def test_cache_is_reused_and_depends_on_corpus_and_sizes(tmp_path):
 
 
 def test_interrupted_build_leaves_nothing_behind(tmp_path):
-    def breaks(folder):
+    def breaks(folder, checkpoints):
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cached_folder(tmp_path, "llm", ["key"], breaks)
+        cached_folder(tmp_path, "llm", {"key": 1}, breaks)
     assert [path.name for path in tmp_path.iterdir()] == [".locks"]
-    folder = cached_folder(tmp_path, "llm", ["key"], lambda f: (f / "whole").write_text(""))
+    folder = cached_folder(tmp_path, "llm", {"key": 1}, lambda f, checkpoints: (f / "whole").write_text(""))
     assert (folder / "whole").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {".locks", folder.name}
 
