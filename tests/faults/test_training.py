@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from children import TINY, dataset, finish, outputs, said, start
+from safetensors.numpy import load_file
 from toy_dataset import toy_arguments
 
 GANPROMPT = ["--model=GANPrompt", *TINY]
@@ -16,6 +18,11 @@ def log(folder) -> str:
     """What the newest run in a folder has logged of its stages."""
     newest = max(folder.glob("saved/runs/*/run.log"), key=lambda path: path.stat().st_mtime)
     return newest.read_text(encoding="utf-8")
+
+
+def scores(folder):
+    (path,) = folder.glob("saved/runs/*/ranks.safetensors")
+    return load_file(path)["test_score"]
 
 
 def reused(folder) -> set[str]:
@@ -112,6 +119,33 @@ def test_a_loss_that_stays_nan_is_a_mistake_with_a_remedy(tmp_path):
         said(tmp_path),
     )
     assert not list(tmp_path.glob("saved/runs/*"))
+
+
+def _little_memory():
+    """Let training run out of memory at batches of more than 900 tokens."""
+    from recbole_ganprompt.language.reader import Reader
+
+    original = Reader.logits
+
+    def logits(self, batch, soft_vectors=None, trunks=None):
+        if torch.is_grad_enabled() and batch.tokens > 900:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(self, batch, soft_vectors, trunks)
+
+    Reader.logits = logits
+
+
+def test_out_of_memory_in_a_step_halves_the_budget_and_repeats_it(again):
+    folder, arguments = again
+    arguments = [one.replace("lora_dropout=0.1", "lora_dropout=0") for one in arguments]
+    assert finish(start(folder, arguments)) == 0, said(folder)
+    enough = scores(folder)
+    assert "Memory ran out" not in said(folder)
+    for made in (*folder.glob("saved/stages"), *folder.glob("saved/runs/*")):
+        shutil.rmtree(made)
+    assert finish(start(folder, arguments, prepare=_little_memory)) == 0, said(folder)
+    assert "Memory ran out: going on with a token_budget of 750" in said(folder)
+    assert np.abs(scores(folder) - enough).max() < 1e-3 < np.std(enough)
 
 
 def test_another_configuration_is_not_resumed(whole_run, tmp_path):
