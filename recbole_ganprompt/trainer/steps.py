@@ -89,10 +89,11 @@ class StepTrainer(SequentialTrainer):
         names = {name for name, parameter in model.named_parameters() if id(parameter) in trained}
         names |= {name for name, _ in model.named_buffers()}
 
-        def results() -> dict[str, torch.Tensor]:
-            return {name: value for name, value in model.state_dict().items() if name in names}
+        built = False
 
         def build(folder: Path, checkpoints: Checkpoints) -> None:
+            nonlocal built
+            built = True
             start = [parameter.detach().clone() for parameter in parameters]
 
             def train(state, halvings):
@@ -102,24 +103,24 @@ class StepTrainer(SequentialTrainer):
                     return training.run(epoch_batches, valid_data)
 
             curve, best = rolling_back(train, checkpoints)
-            save_file(
-                {name: value.contiguous() for name, value in results().items()},
-                folder / "weights.safetensors",
-            )
+            state = model.state_dict()
+            weights = {name: value.contiguous() for name, value in state.items() if name in names}
+            save_file(weights, folder / "weights.safetensors")
             (folder / "curve.json").write_text(json.dumps({"curve": curve, "best": best}), encoding="utf-8")
 
         stages = Path(self.config["checkpoint_dir"]) / "stages"
         kind = step.name.replace(" ", "_")
         folder = cached_folder(stages, kind, {"step": asdict(step), **key}, build, together=True)
-        device = {name: value.device for name, value in results().items()}
-        loaded = load_file(folder / "weights.safetensors")
         own = dict(model.named_parameters()) | dict(model.named_buffers())
         with torch.no_grad():
-            for name, value in loaded.items():
-                own[name].copy_(value.to(device[name]))
+            for name, value in load_file(folder / "weights.safetensors").items():
+                own[name].copy_(value)
         model.eval()
         kept = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
         self.curves[step.name] = kept["curve"]
+        if not built:
+            for entry in kept["curve"]:
+                self.epoch_was(step, entry)
         return kept["best"]
 
     def validate(self, valid_data):
