@@ -65,11 +65,11 @@ def run_values(folder) -> dict:
     try:
         values = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
         values = {key: value for key, value in values.items() if key in known_keys() - _DERIVED - _TRUST}
-        path = Path(values["data_path"])
-        if path.name == values["dataset"]:  # RecBole puts the dataset's name behind what it is given
+        path = Path(values.get("data_path", ""))
+        if path.name == values.get("dataset"):  # RecBole puts the dataset's name behind what it is given
             values["data_path"] = str(path.parent)
         return values
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as error:
         raise UserError(f"{folder} is no run's folder: name one in saved/runs/.") from error
 
 

@@ -55,6 +55,7 @@ class Reader:
         self.llm = llm
         self.answers = answers
         self.token_budget = token_budget
+        self.sharded = False
         self._layout = None if layout == "auto" else layout
 
     @property
@@ -69,8 +70,10 @@ class Reader:
     def shard(self, device: torch.device) -> None:
         """Spread the model's frozen weights over the workers.
 
-        From then on the layout is ``flat``: a sharded layer must run to its end.
+        From then on the layout is ``flat``: a sharded layer must run to its end. And all workers must make
+        the same number of passes, each of which gathers weights from the others.
         """
+        self.sharded = True
         if self.layout == "shared":
             self._layout = "flat"
         shard(self.llm, device)
@@ -126,7 +129,8 @@ class Reader:
         device = self._vocabulary[1]
         scores = torch.zeros(len(questions), len(questions[0].titles), device=device)
         sizes = [self._size(prompt, question) for question in questions]
-        waiting = [workers.share(sorted(range(len(questions)), key=lambda index: sum(sizes[index])))]
+        order = sorted(range(len(questions)), key=lambda index: sum(sizes[index]))
+        waiting = [order if self.sharded else workers.share(order)]
         while waiting:
             chosen = waiting.pop()
             lengths = [sum(sizes[index]) for index in chosen]
@@ -142,7 +146,8 @@ class Reader:
                     self.spend_less(error, min(single))
                     waiting.append([index for part in batches[number:] for index in part])
                     break
-        workers.add_up([scores])
+        if not self.sharded:
+            workers.add_up([scores])
         return scores
 
     def _score_batch(self, scores, prompt, questions, chosen, sizes, soft_vectors, soft_guidance):
@@ -191,8 +196,11 @@ class Reader:
         Raises
         ------
         UserError
-            If the budget was already below what can't be divided (``smallest`` tokens).
+            If the budget was already below what can't be divided (``smallest`` tokens), or if other workers
+            would go on with more.
         """
+        if self.sharded:
+            raise UserError("Memory runs out: lower token_budget, or take more workers.") from error
         if self.token_budget <= smallest // 2 or self.token_budget < 2:
             raise UserError(
                 "Memory runs out with one row of prompts: lower row_tokens, prompt_history or title_tokens, "

@@ -287,19 +287,24 @@ class _StepTraining:
         str or None
             Where the loss was not finite, if it was so.
         """
-        reader = self.model.reader
+        reader, every_row, broken = self.model.reader, rows, None
         waiting = [workers.share(rows)]
         while waiting:
             rows = waiting.pop()
             lengths = [reader.tokens(row) for row in rows]
             parts = batches_by_tokens(lengths, reader.token_budget)
+            if reader.sharded:
+                missing = int(workers.largest([float(len(parts))])[0]) - len(parts)
+                for _ in range(missing):  # passes that only serve the others
+                    loss, _ = self.loss_of_batch(collate(every_row[:1], self.trainer.device, reader.layout))
+                    torch.autograd.grad(loss, self.parameters, allow_unused=True)
             for number, part in enumerate(parts):
                 try:
                     batch = collate([rows[index] for index in part], self.trainer.device, reader.layout)
                     loss, count = self.loss_of_batch(batch)
                     if not torch.isfinite(loss):
                         ids = [token for token in rows[part[0]].ids if token >= 0]
-                        return f" (its first prompts: {self.model.tokenizer.decode(ids)[-200:]!r})"
+                        broken = f" (its first prompts: {self.model.tokenizer.decode(ids)[-200:]!r})"
                     # Not backward(): a pass that runs out of memory half-way must leave nothing behind.
                     gradients = torch.autograd.grad(
                         loss / self.step.batch_size, self.parameters, allow_unused=True
@@ -313,4 +318,4 @@ class _StepTraining:
                     if gradient is not None:
                         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
                 self.summed, self.counted = self.summed + loss.item(), self.counted + count
-        return None
+        return broken
