@@ -193,4 +193,4 @@ def save(model, dataset, directory: Path) -> None:
     save_portable(dataset, directory)
     if model.config["llm"] == "builtin" and model.config["llm_tuning"] == "lora":
         # A few megabytes that exist nowhere else.
-        shutil.copytree(model.llm.config._name_or_path, directory / "backbone")
+        shutil.copytree(model.llm.config._name_or_path, directory / "backbone", dirs_exist_ok=True)
