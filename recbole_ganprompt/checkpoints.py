@@ -5,7 +5,6 @@ ever unpickled. Its name carries the number and the SHA-256 of its content, so t
 makes it complete and verifiable at once. The last two are kept.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from recbole_ganprompt import interruption, workers
+from recbole_ganprompt.data.fingerprint import file_digest
 from recbole_ganprompt.errors import UserError
 
 KEPT = 2
@@ -92,8 +92,7 @@ class Checkpoints:
             If it belongs to another computation: the message says what differs.
         """
         for path in reversed(self._files()):
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest()[:16] != _NAME.fullmatch(path.name)[2]:
+            if file_digest(path)[:16] != _NAME.fullmatch(path.name)[2]:
                 getLogger().warning(f"The checkpoint {path} is damaged: going on from the one before it.")
                 self._damaged.add(path)
                 continue
@@ -125,11 +124,8 @@ class Checkpoints:
         try:
             save_file(pack({"key": self.key, "state": state}), temporary)
             with open(temporary, "rb+") as stream:
-                digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else None
-                if digest is None:  # Python 3.10
-                    digest = hashlib.sha256(stream.read())
                 os.fsync(stream.fileno())
-            os.replace(temporary, self.folder / f"{number:08d}-{digest.hexdigest()[:16]}.safetensors")
+            os.replace(temporary, self.folder / f"{number:08d}-{file_digest(temporary)[:16]}.safetensors")
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

@@ -1,6 +1,5 @@
 """A cache of whole folders, keyed by all that their content depends on; each is made once, resumably."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from recbole_ganprompt import workers
 from recbole_ganprompt.checkpoints import Checkpoints, differences
-from recbole_ganprompt.data.fingerprint import fingerprint
+from recbole_ganprompt.data.fingerprint import file_digest, fingerprint
 
 MADE = "made.json"
 _notes: ContextVar[list | None] = ContextVar("notes", default=None)
@@ -135,7 +134,7 @@ def _make(folder: Path, kind: str, key: dict, build, progress: Checkpoints, toge
                 "key": key,
                 "date": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
                 "seconds": perf_counter() - started,
-                "files": {name: _digest(unfinished / name) for name in _names(unfinished)},
+                "files": {name: file_digest(unfinished / name) for name in _names(unfinished)},
             }
             (unfinished / MADE).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
             unfinished.chmod(0o755)  # mkdtemp makes it private
@@ -168,21 +167,13 @@ def _why(folder: Path, kind: str, key: dict, progress: Checkpoints) -> str:
 def _is_whole(folder: Path) -> bool:
     try:
         files = made(folder)["files"]
-        return all(_digest(folder / name) == digest for name, digest in files.items())
+        return all(file_digest(folder / name) == digest for name, digest in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def _names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _plain(value):

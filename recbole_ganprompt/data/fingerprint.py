@@ -27,6 +27,15 @@ def fingerprint(*parts, length: int = 16) -> str:
     return digest.hexdigest()[:length]
 
 
+def file_digest(path) -> str:
+    """SHA-256 of a file's content: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _update(digest, value) -> None:
     # Each value is preceded by its type and size, so that ["ab"] and ["a", "b"] differ.
     if isinstance(value, np.ndarray):
