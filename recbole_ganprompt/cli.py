@@ -69,7 +69,7 @@ def _run(arguments) -> None:
         raise UserError(f"{config['model']} trains on one worker in minutes: leave num_workers out.")
     from recbole_ganprompt.study.cluster import run_on_workers
 
-    run_on_workers(config, rest, files)
+    run_on_workers(config, rest, files, values)
 
 
 def _described(path: Path):

@@ -78,6 +78,9 @@ def run(config) -> Result:
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
     folder = RunFolder(config)
     if folder.finished:
+        folder.close(keep=True)
+        if workers.rank():
+            return Result(folder.path, None, {}, {})
         print(f"This run is finished already:\n{folder.path / 'result.json'}")
         record = result_of(folder.path)
         return Result(folder.path, record["valid"], record["test"], record)
@@ -88,9 +91,10 @@ def run(config) -> Result:
         # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported;
         # our trainers look at every loss instead.
         anomalies = torch.autograd.set_detect_anomaly(False)
-        with environment_faults(), anomalies, checkpointing(config["checkpoint_every"]):
+        checkpoints = checkpointing(config["checkpoint_every"])
+        with environment_faults(), anomalies, checkpoints, noted() as artefacts:
             _start_log(config, folder.path)
-            return _run(config, dataset, folder, ours)
+            return _run(config, dataset, folder, ours, artefacts)
     except UserError:
         keep = False  # nothing half-written: finished stages and their checkpoints lie elsewhere
         raise
@@ -102,7 +106,7 @@ def run(config) -> Result:
         folder.close(keep)
 
 
-def _run(config, dataset, folder: RunFolder, ours: bool) -> Result:
+def _run(config, dataset, folder: RunFolder, ours: bool, artefacts: list[dict]) -> Result:
     directory = folder.path
     if workers.rank() == 0:
         print(_statistics(dataset))
@@ -118,7 +122,7 @@ def _run(config, dataset, folder: RunFolder, ours: bool) -> Result:
     trainer.stages = stages
     if not ours:  # one stage, whose progress is the run's own
         trainer.checkpoints = Checkpoints(directory / "checkpoints", identity(folder.values))
-    with noted() as artefacts, stages.stage("training") if not ours else nullcontext():
+    with stages.stage("training") if not ours else nullcontext():
         trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
 
     metrics, scores = {}, {}
@@ -153,8 +157,8 @@ def _run(config, dataset, folder: RunFolder, ours: bool) -> Result:
     ranks |= {f"{phase}_score": value for phase, value in scores.items()}
     ranks |= {f"{name}_user": part.users for name, part in zip(("valid", "test"), sets) if part}
     save_file(ranks, directory / "ranks.safetensors")
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     write_text(directory / "result.json", json.dumps(record, indent=2) + "\n")
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     if workers.rank() == 0:
         print(_table(config["model"], metrics))
         print(directory / "result.json")

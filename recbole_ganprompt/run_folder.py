@@ -99,11 +99,26 @@ class RunFolder:
     """
 
     def __init__(self, config):
-        self._lock = None
-        self.resumed, self.finished = False, False
+        self._lock = mistake = None
+        self.resumed, self.finished, self.starts = False, False, 1
         if workers.rank():  # the first worker's folder is the run's
-            self.path, self.starts = Path(tempfile.mkdtemp()), 1
-            return
+            self.path = Path(tempfile.mkdtemp())
+        else:
+            try:
+                self._open(config)
+            except UserError as error:
+                mistake = error
+            except BaseException:  # a full disk
+                if self._lock is not None:
+                    self.close(keep=False)
+                raise
+        # What the first one finds, all of them follow.
+        failed, finished = workers.largest([float(mistake is not None), float(self.finished)])
+        self.finished = bool(finished)
+        if failed:
+            raise mistake or UserError("The first worker says why.")
+
+    def _open(self, config) -> None:
         self.values = plain_values(config.final_config_dict)
         wanted = config["resume"]
         if wanted is None:

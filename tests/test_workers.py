@@ -14,6 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_ganprompt import workers
 from recbole_ganprompt.cli import main
+from recbole_ganprompt.config import build_config
+from recbole_ganprompt.experiment import run
 from recbole_ganprompt.language.backbone import shard
 
 SMALL = [
@@ -127,5 +129,10 @@ def test_mistakes_of_a_cluster_get_one_sentence(folder, capsys):
     assert "leave num_workers out" in capsys.readouterr().err
     assert main(["--model=CoLLM", *given, "--num_workers=2", "--prompt=nowhere"]) == 2
     assert "no prompt template 'nowhere'" in capsys.readouterr().err
+    run(build_config("GRU4Rec", arguments=[*toy_arguments(folder), "--epochs=1"]))
+    (finished,) = (folder / "saved" / "runs").glob("GRU4Rec-*")
+    arguments = ["--model=CoLLM", "--num_workers=2", f"--resume={finished}", "--gpu_id="]
+    assert main(arguments) == 2  # found by one of them, which must not leave the other waiting
+    assert "is another run (model was" in capsys.readouterr().err
     assert main(["--model=CoLLM", *given, "--num_workers=2", "--ray_address=127.0.0.1:1"]) == 2
     assert "No Ray cluster answers" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from recbole_ganprompt.errors import UserError
 _ADDRESS = "ray_address"
 
 
-def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
+def run_on_workers(config, arguments: list[str], files: list[str], values: dict | None = None) -> dict:
     """Train one model on ``num_workers`` workers, data-parallel, and evaluate it there.
 
     Ray Train starts the processes and their process group (NCCL with ``use_gpu``, else gloo); what they share
@@ -34,6 +34,7 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
     config : recbole Config
         Of the run: ``num_workers``, ``ray_address``, ``use_gpu``.
     arguments, files : list of str
+    values : dict, optional
         What the configuration was built from; each worker builds its own.
 
     Returns
@@ -77,6 +78,7 @@ def run_on_workers(config, arguments: list[str], files: list[str]) -> dict:
                 train_loop_config={
                     "arguments": arguments,
                     "files": files,
+                    "values": values,
                     "checkpoint_dir": str(folder),
                     "meeting": str(meeting),
                     "directory": os.getcwd(),
@@ -436,9 +438,11 @@ def _work(settings: dict) -> None:
             arguments = [one for one in arguments if not one.startswith("--resume=")] + ["--resume=auto"]
         begun.touch()
     try:
-        record = run(build_config(config_file_list=settings["files"], arguments=arguments)).record
+        record = run(build_config(None, None, settings["files"], settings["values"], arguments)).record
     except UserError as error:
-        write_text(meeting / "mistake.txt", str(error))
+        mistake = meeting / "mistake.txt"
+        if workers.rank() == 0 or not mistake.is_file():  # the first one knows best
+            write_text(mistake, str(error))
         return
     if workers.rank() == 0:
         write_text(meeting / "record.json", json.dumps(record))

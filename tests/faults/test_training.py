@@ -46,7 +46,7 @@ def test_nothing_finished_is_done_again(again, whole_run):
     assert "made" not in re.sub(r"made\.json", "", log(folder))
     (path,) = folder.glob("saved/runs/*/result.json")
     kinds = [note["kind"] for note in json.loads(path.read_text())["artefacts"] if note["reused"]]
-    stages = ["early_teacher", "teacher", "masked-lm", "attributes", "seq2seq", "encoder", "texts"]
+    stages = ["llm", "early_teacher", "teacher", "masked-lm", "attributes", "seq2seq", "encoder", "texts"]
     assert kinds == [*stages, "step_one", "step_two"]
 
 
