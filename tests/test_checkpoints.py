@@ -18,6 +18,7 @@ def names(folder):
     return sorted(path.name[:8] for path in folder.iterdir())
 
 
+@pytest.mark.smoke
 def test_a_state_comes_back_as_it_was():
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())

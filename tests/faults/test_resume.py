@@ -44,6 +44,7 @@ def sweep(folder: Path, kills: int, longest: float, seed: int) -> list[str]:
     return hit
 
 
+@pytest.mark.smoke
 def test_killed_three_times_it_ends_the_same(uninterrupted, tmp_path):
     hit = sweep(tmp_path, 3, 6.0, seed=1)
     assert outputs(tmp_path) == uninterrupted
