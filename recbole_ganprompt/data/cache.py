@@ -101,12 +101,12 @@ def made(folder: Path) -> dict:
 
 
 def model_key(name, revision: str | None = None) -> list:
-    """A model's identity, for a key: a folder's files by size and time, a hub id with its revision."""
+    """A model's identity, for a key: a folder's files (by content if built in), a hub id and revision."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return [str(name), revision]
-    if (folder / MADE).is_file():  # its name says all that it depends on
-        return [folder.name]
+    if _is_whole(folder):
+        return [made(folder)["files"]]
     stats = [(name, (folder / name).stat()) for name in _names(folder)]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
@@ -122,8 +122,8 @@ def _make(folder: Path, kind: str, key: dict, build, progress: Checkpoints, toge
         getLogger().info(f"{kind}: another run is making it; waiting")
         lock.acquire()
     try:
-        # While workers build together none may turn back alone, and what is made twice is made the same.
-        if not together and _is_whole(folder):
+        # While workers build together none may turn back alone; what is made twice is made the same.
+        if (not together or workers.count() == 1) and _is_whole(folder):
             return
         getLogger().info(f"{kind}: {_why(folder, kind, key, progress)}")
         unfinished = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=folder.parent))
