@@ -101,10 +101,10 @@ def run_on_workers(config, arguments: list[str], files: list[str], values: dict 
             if result.error is not None:
                 raise result.error
             # Not Ray's reports: what they carry differs between its versions.
-            mistake, record = meeting / "mistake.txt", meeting / "record.json"
-            if mistake.is_file():
-                raise UserError(mistake.read_text(encoding="utf-8"))
-            return json.loads(record.read_text(encoding="utf-8"))
+            mistakes = sorted(meeting.glob("mistake-*.txt"))
+            if mistakes:  # the first worker's, where it has one
+                raise UserError(mistakes[0].read_text(encoding="utf-8"))
+            return json.loads((meeting / "record.json").read_text(encoding="utf-8"))
         finally:
             shutil.rmtree(meeting, ignore_errors=True)
 
@@ -440,9 +440,7 @@ def _work(settings: dict) -> None:
     try:
         record = run(build_config(None, None, settings["files"], settings["values"], arguments)).record
     except UserError as error:
-        mistake = meeting / "mistake.txt"
-        if workers.rank() == 0 or not mistake.is_file():  # the first one knows best
-            write_text(mistake, str(error))
+        write_text(meeting / f"mistake-{workers.rank():04d}.txt", str(error))
         return
     if workers.rank() == 0:
         write_text(meeting / "record.json", json.dumps(record))
