@@ -15,6 +15,7 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.keys import properties_path
 from recbole_ganprompt.prompt.document import Document
 from recbole_ganprompt.prompt.rendering import TitleTable
+from recbole_ganprompt.writing import write_text
 
 SHORTEST = 3
 """Fewer letters than this make no attribute."""
@@ -52,10 +53,7 @@ def read_words(path) -> list[str]:
 
 def write_words(path, words: Collection[str], comment: str) -> None:
     """Write a word list that a user can edit and :func:`read_words` reads."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text("\n".join([f"# {comment}", *words]) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, "\n".join([f"# {comment}", *words]) + "\n")
 
 
 def whole_words(tokenizer) -> dict[int, str]:

@@ -17,13 +17,10 @@ from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
 from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.sequences import histories_before
+from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.seeding import seeded
 from recbole_ganprompt.trainer import sequential
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
-
-# Values that can't change what the teacher learns.
-_PRESENTATION = {"checkpoint_dir", "data_path", "show_progress", "state", "device", "gpu_id"}
-_PRESENTATION |= {"checkpoint_every", "resume", "trust_checkpoint"}
 
 
 def training_loader(config, dataset):
@@ -82,7 +79,7 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
         "training sequences": [sequences.items, sequences.offsets],
         "validation": _watched(valid_data),
         "versions": torch.__version__,
-        **{k: str(v) for k, v in config.final_config_dict.items() if k not in _PRESENTATION},
+        **identity(plain_values(config.final_config_dict)),
     }
     opinions = None
     if opinion_items:
