@@ -69,9 +69,6 @@ class SequentialTrainer(Trainer):
         UserError
             If the loss isn't finite, also with an eighth of the learning rate.
         """
-        # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported,
-        # which takes a third of the time; `_check_nan` looks at every loss anyway.
-        quick = torch.autograd.set_detect_anomaly(False)
         if not isinstance(train_data.collate_fn, SeededBatches):
             # RecBole's loaders draw while they put a batch together, each of their processes for itself.
             train_data.collate_fn = SeededBatches(train_data.collate_fn, self.config["seed"])
@@ -81,7 +78,6 @@ class SequentialTrainer(Trainer):
         nothing = {"best_valid_score": self.best_valid_score, "best_valid_result": None, "cur_step": 0}
 
         def train(state: dict | None, halvings: int):
-            first = state is None and not halvings
             state = state or {
                 **nothing,
                 "model": start,
@@ -94,18 +90,17 @@ class SequentialTrainer(Trainer):
             }
             self._halvings = halvings
             self.model.load_state_dict(state["model"])
-            self.optimizer = self._build_optimizer(learning_rate=self.learning_rate * 0.5**halvings)
+            self.optimizer = self._build_optimizer()
             if state["optimizer"] is not None:
                 self.optimizer.load_state_dict(state["optimizer"])
-                for group in self.optimizer.param_groups:
-                    group["lr"] = self.learning_rate * 0.5**halvings
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * 0.5**halvings
             for name in nothing:
                 setattr(self, name, state[name])
             self.best_state, self.train_loss_dict = state["best_state"], dict(state["losses"])
             self.start_epoch = state["epoch"]
-            if not first:
-                restore_random(state["random"])
-                train_data.generator.set_state(state["loader"])
+            restore_random(state["random"])
+            train_data.generator.set_state(state["loader"])
             bar = tqdm(
                 total=self.epochs,
                 initial=self.start_epoch,
@@ -119,7 +114,9 @@ class SequentialTrainer(Trainer):
                 if callback_fn is not None:
                     callback_fn(epoch, score)
 
-            with quick, bar:
+            # RecBole's SINE turns autograd's search for NaN on for the whole process when it is imported,
+            # which takes a third of the time; `_check_nan` looks at every loss anyway.
+            with torch.autograd.set_detect_anomaly(False), bar:
                 return fit(train_data, valid_data, verbose, saved, False, epoch_done)
 
         return rolling_back(train, self.checkpoints)
