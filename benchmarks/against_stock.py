@@ -10,7 +10,9 @@ with RecBole's own properties until its early stopping ends, and its best weight
 candidates; our side trains with our properties, to its end too. ``seconds`` end with stock's best epoch, and
 with the first of ours that is as good on validation (MRR@5); the metrics are those of each side's best epoch.
 Times have an evaluation after each epoch in them; they are processor seconds, so that other jobs on the
-machine matter less (run it with OMP_NUM_THREADS=1). ``scale``: training and evaluation of SASRec with 1x, 2x
+machine matter less (run it with OMP_NUM_THREADS=1). ``--stock_minutes=N`` stops stock after the first epoch
+that ends past N processor minutes (``stopped`` is true then): its best is that of the epochs until there.
+``scale``: training and evaluation of SASRec with 1x, 2x
 and 4x the users, and the evaluation of 100,000 users with 1,000,000 items.
 
 Stock's processes import RecBole alone; ours is imported in them only after the clock has stopped.
@@ -144,11 +146,16 @@ def time_evaluation(options) -> dict:
     return {"seconds": total, "overhead": total - inside[0], "peak_mb": peak_mb()}
 
 
+class EnoughTime(Exception):
+    """Stock had its ``--stock_minutes``."""
+
+
 def time_training(options) -> dict:
     """Train to the end; ``seconds`` until the best epoch, or until validation is as good as ``--target``."""
     config, dataset, (train, valid, _), model, trainer = side_of(options)
     started = process_time()
     best, best_score, found = None, float("-inf"), {}
+    limit = 60 * (options.stock_minutes or float("inf")) if options.side == "stock" else float("inf")
 
     def epoch_done(epoch, score):
         nonlocal best, best_score
@@ -159,10 +166,16 @@ def time_training(options) -> dict:
             found.update(now)
         if score > best_score:
             best_score, best = score, {name: value.clone() for name, value in model.state_dict().items()}
+        if now["seconds"] > limit:
+            raise EnoughTime
 
-    trainer.fit(train, valid, verbose=False, saved=False, show_progress=False, callback_fn=epoch_done)
+    stopped = False
+    try:
+        trainer.fit(train, valid, verbose=False, saved=False, show_progress=False, callback_fn=epoch_done)
+    except EnoughTime:
+        stopped = True
     found = found or {"seconds": float("inf"), "epochs": None}  # never as good
-    found |= {"whole_training": process_time() - started, "peak_mb": peak_mb()}
+    found |= {"whole_training": process_time() - started, "peak_mb": peak_mb(), "stopped": stopped}
     model.load_state_dict(best)
     return found | frozen_metrics(options, config, dataset, model)
 
@@ -278,6 +291,7 @@ def main() -> None:
     parser.add_argument("--core", default="[5,inf)", help="interactions of users and items")
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--stock_minutes", type=float, help="training: the most that stock may take")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     for name in ("side", "model", "work"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
