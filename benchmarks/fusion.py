@@ -1,12 +1,12 @@
 """Where GANPrompt's distance to its parts sits: teacher, text, or their fusion. Validation split only.
 
-    python benchmarks/fusion.py --run=saved/runs/GANPrompt-... --text=saved/runs/TALLRec-... --data_path=FOLDER
+    python benchmarks/fusion.py --run=saved/runs/GANPrompt-... --text=saved/runs/TALLRec-...
 
 ``--text`` is a run that knows titles alone, on the same dataset and candidates. Printed, on the validation
-candidates: the metrics of the teacher inside ``--run``, of ``--text``, of GANPrompt, of the best sum of the
-teacher's score and the text's logit (each standardised; one weight, chosen here for GAUC, so this row is a little
-too good), and the share of users whose positive the teacher, or the text, or either of them puts first: no rule
-that picks one of the two lists for each user does better.
+candidates: the metrics of the teacher inside ``--run``, of ``--text``, of the whole model, and of the best
+sum of the teacher's score and the text's logit (each standardised; one weight, chosen here for GAUC, so this
+row is a little too good); then the share of users whose positive the teacher, or the text, or either of them
+puts first: no rule that picks one of the two lists for each user does better.
 """
 
 import argparse
@@ -38,9 +38,8 @@ def main() -> None:
         model, dataset, _, record = open_run(folder, data_path=options.data_path)
         valid = dataset.evaluation_set("valid")
         scores[name] = score_candidates(model, valid, model.config).numpy()
-        print(
-            f"{name}: {folder} ({record['model']}, seed {record['seed']}, candidates {record['candidates'][:8]})"
-        )
+        candidates = record["candidates"][:8]
+        print(f"{name}: {folder} ({record['model']}, seed {record['seed']}, candidates {candidates})")
     teacher = model.teacher.opinions(valid.users, valid.histories, valid.lengths, valid.candidates)
     text = standard(scores["text"])
     fused = {weight: (1 - weight) * standard(teacher) + weight * text for weight in WEIGHTS}
@@ -55,11 +54,9 @@ def main() -> None:
     for name, values in rows.items():
         metrics = ranking_metrics(values)
         print(f"| {name} | " + " | ".join(f"{metrics[metric]:.4f}" for metric in METRICS) + " |")
-    first = {name: hit(values, 1) for name, values in rows.items()}
-    either = np.maximum(first["teacher"], first["text"])
-    print(
-        f"first: teacher {first['teacher'].mean():.4f}, text {first['text'].mean():.4f}, either {either.mean():.4f}"
-    )
+    teacher, text = hit(teacher, 1), hit(text, 1)
+    either = np.maximum(teacher, text).mean()
+    print(f"first: teacher {teacher.mean():.4f}, text {text.mean():.4f}, either {either:.4f}")
 
 
 if __name__ == "__main__":
