@@ -147,7 +147,9 @@ def pack_row(
     return row
 
 
-def batches_by_tokens(lengths, budget: int, shuffle: np.random.Generator | None = None):
+def batches_by_tokens(
+    lengths, budget: int, shuffle: np.random.Generator | None = None, sizes=None, most: int | None = None
+):
     """Group rows into batches of similar length, each at most ``budget`` padded tokens.
 
     Parameters
@@ -157,6 +159,8 @@ def batches_by_tokens(lengths, budget: int, shuffle: np.random.Generator | None 
         Tokens in a batch, padding included; a longer row gets a batch of its own.
     shuffle : numpy Generator, optional
         Shuffles rows of the same length and the order of batches.
+    sizes : sequence of int, optional
+        Samples of each row, of which a batch has at most ``most``; a larger row gets a batch of its own.
 
     Returns
     -------
@@ -166,10 +170,15 @@ def batches_by_tokens(lengths, budget: int, shuffle: np.random.Generator | None 
     lengths = np.asarray(lengths)
     jitter = shuffle.random(len(lengths)) if shuffle is not None else np.zeros(len(lengths))
     order = np.lexsort((jitter, lengths))
+    counted = np.cumsum([0, *(sizes[index] for index in order)]) if most else None
     batches, start = [], 0
     for stop in range(1, len(order) + 1):
         # Ascending order: the row at ``stop`` would be the longest of the batch.
-        if stop == len(order) or lengths[order[stop]] * (stop + 1 - start) > budget:
+        if (
+            stop == len(order)
+            or lengths[order[stop]] * (stop + 1 - start) > budget
+            or (most and counted[stop + 1] - counted[start] > most)
+        ):
             batches.append(order[start:stop])
             start = stop
     if shuffle is not None:

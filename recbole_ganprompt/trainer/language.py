@@ -7,6 +7,7 @@ language model and the teacher frozen.
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -119,16 +120,16 @@ class LanguageTrainer(StepTrainer):
             at,
         )
 
-    def batches(self, rows, generator):
+    def batches(self, rows, generator, batch_size: int):
         """Rows of similar length together, in batches of some thousand tokens, in random order.
 
-        Which rows an optimizer step sees must not depend on ``token_budget``, which memory may halve.
+        No batch has more samples than an optimizer step wants, but for a row that alone has more. Which rows
+        a step sees must not depend on ``token_budget``, which memory may halve.
         """
         lengths = [self.model.reader.tokens(row) for row in rows]
-        return [
-            [rows[index] for index in chosen]
-            for chosen in batches_by_tokens(lengths, self.BATCH_TOKENS, generator)
-        ]
+        sizes = [len(row.answers) for row in rows]
+        chosen = batches_by_tokens(lengths, self.BATCH_TOKENS, generator, sizes, batch_size)
+        return [[rows[index] for index in batch] for batch in chosen]
 
     def tune_language_model(
         self,
@@ -168,7 +169,7 @@ class LanguageTrainer(StepTrainer):
             rows = self.rows(dataset, positions, "text", texts, generator)
             if guided is not None:
                 rows += self.rows(dataset, guided, "guided", texts, generator)
-            return self.batches(rows, generator)
+            return self.batches(rows, generator, batch_size)
 
         parameters = [p for p in model.llm.parameters() if p.requires_grad]
         epochs, passes, batch_size = config["llm_epochs"], 1, config["llm_batch_size"]
@@ -182,7 +183,9 @@ class LanguageTrainer(StepTrainer):
             passes = math.ceil(passes / epochs)
 
         def epoch_batches(epoch):
-            return [batch for number in range(passes) for batch in one_pass(epoch * passes + number)]
+            # Batches don't come out even, so the last epoch has enough for whatever steps are left.
+            more = passes if steps and epoch == epochs - 1 else 0
+            return [batch for number in range(passes + more) for batch in one_pass(epoch * passes + number)]
 
         step = Step("step one", epochs, config["llm_learning_rate"], batch_size, steps)
         parts = {"guided": guided, "kept back": kept_back, "passes": passes}
@@ -199,7 +202,8 @@ class LanguageTrainer(StepTrainer):
         positions : Positions
         texts : TextVariants
         guided : int64 array, optional
-            Indices of the positions that are asked with the teacher's opinion; all by default.
+            Indices of the positions that are asked with the teacher's opinion; all by default. The others,
+            and all where there are no opinions, get fresh negatives in each epoch.
 
         ``step_two`` decides what learns: ``mapping`` only the mapping MLP; ``lora+mapping`` the
         language model's trainable weights as well; ``teacher+mapping`` the teacher as well; ``all``.
@@ -228,25 +232,38 @@ class LanguageTrainer(StepTrainer):
             users = teacher.user_vectors(positions.users, histories, lengths)
             items = teacher.item_vectors()
 
+        everyone = np.arange(len(positions))
+        others = None if guided is None else np.setdiff1d(everyone, guided)
+        redrawn = everyone if positions.opinions is None else others
+        candidates = positions.candidates.copy()
+
         def epoch_batches(epoch):
             generator = np.random.default_rng([config["seed"], 3, epoch])
-            rows = self.rows(dataset, positions, "mapped", texts, generator, guided)
-            if guided is not None:
-                others = np.setdiff1d(np.arange(len(positions)), guided)
-                rows += self.rows(dataset, positions, "vectors", texts, generator, others)
-            return self.batches(rows, generator)
+            if redrawn is not None:
+                candidates[redrawn, 1:] = training_negatives(
+                    dataset.training_sequences(),
+                    positions.users[redrawn],
+                    dataset.item_num,
+                    config["train_negatives"],
+                    generator,
+                )
+            current = replace(positions, candidates=candidates)
+            rows = self.rows(dataset, current, "mapped", texts, generator, guided)
+            if others is not None:
+                rows += self.rows(dataset, current, "vectors", texts, generator, others)
+            return self.batches(rows, generator, config["mapping_batch_size"])
 
         def loss_of_batch(batch):
             chosen = np.unique([row for row, _ in batch.references])
             place = {row: index for index, row in enumerate(chosen)}
             batch.soft_references = [(place[row], c) for row, c in batch.soft_references]
-            candidates = torch.from_numpy(positions.candidates[chosen])
+            items_of = torch.from_numpy(candidates[chosen])
             if trains_teacher:
                 inputs = positions.users[chosen], histories[chosen], lengths[chosen]
                 user_vectors = teacher.encode_users(*inputs)
-                item_vectors = teacher.item_table()[candidates.to(self.device)]
+                item_vectors = teacher.item_table()[items_of.to(self.device)]
             else:
-                user_vectors, item_vectors = users[chosen], items[candidates]
+                user_vectors, item_vectors = users[chosen], items[items_of]
             opinions = None
             if model.soft_guidance:
                 opinions = torch.from_numpy(positions.opinions[chosen]).to(self.device)

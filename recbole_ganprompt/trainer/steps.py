@@ -32,7 +32,7 @@ class Step:
     learning_rate : float
         Peak of a linear warm-up and decay (AdamW).
     batch_size : int
-        Samples (pairs of a user and an item) an optimizer step.
+        Samples (pairs of a user and an item) an optimizer step, as near as whole rows come to it.
     steps : int, optional
         Optimizer steps after which training ends, however many samples are left.
     """
@@ -154,8 +154,8 @@ class _StepTraining:
     ----------
     epoch, at : int
         How far it has come: batches done of an epoch.
-    done : int
-        Samples done.
+    done, total : int
+        Samples done and to do, or optimizer steps where the step counts those.
     summed, counted
         Loss and samples of this epoch, on this worker.
     """
@@ -207,14 +207,15 @@ class _StepTraining:
     def run(self, epoch_batches, valid_data) -> tuple[list[dict], dict | None]:
         """Train to the end; the curve, and the metrics of the epoch whose weights the model has then."""
         step = self.step
-        bar = tqdm(desc=step.name, disable=not self.config["show_progress"], unit="sample")
+        unit = "step" if step.steps else "sample"
+        bar = tqdm(desc=step.name, disable=not self.config["show_progress"], unit=unit)
         for entry in self.curve:
             self.trainer.epoch_was(step, entry)
         while self.epoch < step.epochs:
             batches = epoch_batches(self.epoch)
             samples = [sum(len(row.answers) for row in rows) for rows in batches]
             if self.total == 0:
-                self.total = step.steps * step.batch_size if step.steps else sum(samples) * step.epochs
+                self.total = step.steps or sum(samples) * step.epochs
             bar.reset(self.total)
             bar.update(self.done)
             self.model.train()
@@ -232,12 +233,14 @@ class _StepTraining:
         """One step of the optimizer, on as many batches as it takes."""
         step, first, pending = self.step, self.at, 0
         rows = []
-        while pending < step.batch_size and self.at < len(batches) and self.done + pending < self.total:
+        # One batch more, if the step comes nearer to its size by it.
+        while self.at < len(batches) and (not rows or pending + samples[self.at] / 2 <= step.batch_size):
             rows += batches[self.at]
             pending += samples[self.at]
             self.at += 1
-        self.done += pending
-        bar.update(pending)
+        advance = 1 if step.steps else pending
+        self.done += advance
+        bar.update(advance)
         place = f"{step.name}, epoch {self.epoch}, batches {first} to {self.at - 1}"
         broken = self._accumulate(rows)
         if workers.largest([float(broken is not None)])[0]:  # all of them turn back, or none

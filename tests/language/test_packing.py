@@ -316,3 +316,12 @@ def test_batches_hold_every_row_once_and_keep_the_budget():
 
 def test_a_row_longer_than_the_budget_gets_its_own_batch():
     assert [batch.tolist() for batch in batches_by_tokens([5, 500, 7], 100)] == [[0, 2], [1]]
+
+
+def test_batches_hold_no_more_samples_than_asked_but_for_a_larger_row():
+    random = np.random.default_rng(0)
+    lengths, sizes = random.integers(1, 90, size=200), random.integers(1, 40, size=200)
+    batches = batches_by_tokens(lengths, 3000, random, sizes, 30)
+    assert sorted(np.concatenate(batches)) == list(range(200))
+    assert all(sizes[batch].sum() <= 30 or len(batch) == 1 for batch in batches)
+    assert np.mean([len(batch) for batch in batches]) > 1
