@@ -8,7 +8,8 @@
 RecBole's default sizes on both sides; "overhead" is all but the time inside the model. ``training``: stock
 with RecBole's own properties until its early stopping ends, and its best weights are scored on the frozen
 candidates; our side trains with our properties, to its end too. ``seconds`` end with stock's best epoch, and
-with the first of ours that is as good on validation (MRR@5); the metrics are those of each side's best epoch.
+with the first of ours that is as good on validation (MRR@5): ``reached`` says whether there is one, and
+``at_target`` has its metrics. ``valid`` and ``test`` are those of each side's best epoch.
 Times have an evaluation after each epoch in them; they are processor seconds, so that other jobs on the
 machine matter less (run it with OMP_NUM_THREADS=1). ``--stock_minutes=N`` stops stock after the first epoch
 that ends past N processor minutes (``stopped`` is true then): its best is that of the epochs until there.
@@ -19,6 +20,7 @@ Stock's processes import RecBole alone; ours is imported in them only after the 
 """
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -48,7 +50,7 @@ def protocol(options, stock: bool) -> dict:
 
             values |= load_yaml(recbole_properties() / "model" / f"{options.model}.yaml")
         return values
-    rated = options.dataset.startswith("ml")
+    rated = has_ratings(options)
     columns = ["user_id", "item_id", *(["rating"] if rated else []), "timestamp"]
     values |= {"load_col": {"inter": columns}, "metrics": ["Hit", "NDCG", "MRR"], "valid_metric": "MRR@5"}
     if rated:
@@ -62,6 +64,17 @@ def protocol(options, stock: bool) -> dict:
     if options.model != "DIN":
         values["train_neg_sample_args"] = None  # the losses over all items, RecBole's default for these
     return values
+
+
+def has_ratings(options) -> bool:
+    """Whether the dataset's ``.inter`` file has the column that our side filters by."""
+    folder = Path(options.data_path or "dataset")
+    if options.dataset == "ml-100k":  # RecBole takes its own, whatever data_path says
+        import recbole
+
+        folder = Path(recbole.__file__).parent / "dataset_example"
+    with open(folder / options.dataset / f"{options.dataset}.inter", encoding="utf-8") as stream:
+        return "rating:float" in stream.readline().split()
 
 
 @contextmanager
@@ -154,18 +167,19 @@ def time_training(options) -> dict:
     """Train to the end; ``seconds`` until the best epoch, or until validation is as good as ``--target``."""
     config, dataset, (train, valid, _), model, trainer = side_of(options)
     started = process_time()
-    best, best_score, found = None, float("-inf"), {}
+    best, best_score, first, found = None, float("-inf"), None, {}
     limit = 60 * (options.stock_minutes or float("inf")) if options.side == "stock" else float("inf")
 
     def epoch_done(epoch, score):
-        nonlocal best, best_score
+        nonlocal best, best_score, first
         now = {"seconds": process_time() - started, "epochs": epoch + 1}
-        if options.target is None and score > best_score:
+        hit = options.target is not None and score >= options.target and first is None
+        if hit or (options.target is None and score > best_score):
             found.update(now)
-        if options.target is not None and score >= options.target and not found:
-            found.update(now)
+        if hit:
+            first = copy.deepcopy(model.state_dict())
         if score > best_score:
-            best_score, best = score, {name: value.clone() for name, value in model.state_dict().items()}
+            best_score, best = score, copy.deepcopy(model.state_dict())
         if now["seconds"] > limit:
             raise EnoughTime
 
@@ -174,8 +188,13 @@ def time_training(options) -> dict:
         trainer.fit(train, valid, verbose=False, saved=False, show_progress=False, callback_fn=epoch_done)
     except EnoughTime:
         stopped = True
-    found = found or {"seconds": float("inf"), "epochs": None}  # never as good
+    found = {"seconds": None, "epochs": None} | found  # never as good
     found |= {"whole_training": process_time() - started, "peak_mb": peak_mb(), "stopped": stopped}
+    if options.target is not None:
+        found |= {"reached": first is not None, "at_target": None}
+    if first is not None:
+        model.load_state_dict(first)
+        found["at_target"] = frozen_metrics(options, config, dataset, model)
     model.load_state_dict(best)
     return found | frozen_metrics(options, config, dataset, model)
 
@@ -259,10 +278,10 @@ def compare(options) -> dict:
             target = stock["valid"]["mrr@5"] if options.part == "training" else None
             runs["stock"].append(stock)
             runs["ours"].append(worker(options, model=name, side="ours", target=target))
-        middle = {
-            side: {key: median(run[key] for run in done) for key in timed} for side, done in runs.items()
-        }
-        ratios = {key: middle["stock"][key] / middle["ours"][key] for key in timed}
+        ratios = {}
+        for key in timed:
+            stock, ours = ([run[key] for run in runs[side]] for side in ("stock", "ours"))
+            ratios[key] = None if None in ours else median(stock) / median(ours)  # None: not always as good
         if options.part == "evaluation":
             overhead = [median(run["overhead"] for run in runs[side]) for side in ("stock", "ours")]
             ratios["overhead"] = overhead[0] / overhead[1]
@@ -302,14 +321,14 @@ def main() -> None:
     options.dataset = options.dataset or ("Amazon_Beauty" if options.part == "evaluation" else "ml-100k")
     if options.side:
         run = {"evaluation": time_evaluation, "training": time_training, "scale": time_scale}
-        print(json.dumps(run[options.part](options)))
+        print(json.dumps(run[options.part](options), allow_nan=False))
         return
     with tempfile.TemporaryDirectory() as work:
         options.work = work
         found = scale(options) if options.part == "scale" else compare(options)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     summary = {"part": options.part, "dataset": options.dataset, "threads": threads, "results": found}
-    print(json.dumps(summary, indent=None if options.json else 1))
+    print(json.dumps(summary, indent=None if options.json else 1, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@
 
 Prints one Markdown row for each run, mean and standard deviation over the seeds of runs whose
 configurations differ in the seed alone, and what each stage of a GANPrompt run did. With ``--means``: one row
-for each dataset and model, over its seeds; of several runs with one seed the last one named counts.
+for each dataset, model and settings, over its seeds; of several runs with one seed the last one named counts.
+Where a model has several rows, they are told apart by the settings that differ; keys that older runs don't
+have yet tell nothing apart.
 """
 
 import json
@@ -14,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_ganprompt.run_folder import identity
+
 SHOWN = ("auc", "gauc", "hit@1", "hit@3", "ndcg@3", "mrr@3")
-IGNORED = {"seed", "checkpoint_dir", "data_path", "show_progress", "state", "llm", "gpu_id"}
+IGNORED = {"seed", "checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "llm_compile"}
 
 
 def variant(config: dict) -> str:
@@ -93,25 +97,42 @@ def stage_table(folders) -> None:
         print("| " + " | ".join(map(str, cells)) + " |")
 
 
+def differing(first: dict, second: dict) -> set[str]:
+    """Keys, the seed aside, by which the configurations of two runs make them different methods."""
+    first, second = identity(first), identity(second)
+    return {key for key in first.keys() & second.keys() - IGNORED if first[key] != second[key]}
+
+
 def means_table(folders) -> None:
-    """Print one row for each dataset and model: mean ± standard deviation (n - 1) over its seeds."""
-    runs: dict[tuple, dict] = {}
+    """Print one row for each dataset, model and settings: mean ± sd (n - 1) over its seeds."""
+    rows: dict[tuple, list[dict]] = {}
     for folder in map(Path, folders):
         if (folder / "result.json").is_file():  # others are unfinished
             record = json.loads((folder / "result.json").read_text())
             core = record["config"]["user_inter_num_interval"]
             key = record["dataset"], core, record["candidates"][:8], record["model"]
-            runs.setdefault(key, {})[record["seed"]] = record
+            known = rows.setdefault(key, [])
+            for seeds in known:
+                if not any(differing(record["config"], one["config"]) for one in seeds.values()):
+                    seeds[record["seed"]] = record
+                    break
+            else:
+                known.append({record["seed"]: record})
     print("| dataset | model | seeds | " + " | ".join(SHOWN) + " | minutes | peak MB | candidates |")
     print("|---" * (len(SHOWN) + 6) + "|")
-    for (dataset, core, candidates, model), seeds in sorted(runs.items()):
+    for key, seeds in [(key, one) for key, parts in sorted(rows.items()) for one in parts]:
+        dataset, core, candidates, model = key
+        config, *_ = [record["config"] for record in seeds.values()]
+        others = [record["config"] for one in rows[key] for record in one.values()]
+        apart = sorted(set().union(*(differing(config, other) for other in others)))
+        title = ", ".join([model, *(f"{name} {config[name]}" for name in apart)])
         table = np.array([[record["test"][metric] for metric in SHOWN] for record in seeds.values()])
         cells = [f"{value:.4f}" for value in table.mean(axis=0)]
         if len(table) > 1:
             cells = [f"{cell} ± {s:.4f}" for cell, s in zip(cells, table.std(axis=0, ddof=1))]
         minutes = max(record["seconds"] for record in seeds.values()) / 60
         memory = max(record["peak_memory_mb"] for record in seeds.values())
-        names = [f"{dataset} {core}", model, ", ".join(map(str, sorted(seeds)))]
+        names = [f"{dataset} {core}", title, ", ".join(map(str, sorted(seeds)))]
         print("| " + " | ".join([*names, *cells, f"{minutes:.1f}", f"{memory:.0f}", candidates]) + " |")
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
+from recbole_ganprompt.teachers import TEACHERS
+
 Check = tuple[str, Callable[[object], bool]]
 
 
@@ -128,6 +130,7 @@ CHECKS: dict[str, Check] = {
     "nh": positive_integer,
     "reg_weight": several(non_negative),
     # GANPrompt's stages
+    "teacher": choice(*TEACHERS),
     "opinion_items": positive_integer,
     "attributes": natural,
     "attribute_users": optional(positive_integer),

@@ -8,21 +8,27 @@ train on the whole training split. Like at test time, the opinions concern what 
 that it has seen.
 """
 
+from inspect import signature
+from logging import getLogger
+
 import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.model.general_recommender.lightgcn import LightGCN
+from recbole.model.general_recommender.ngcf import NGCF
 from recbole.model.sequential_recommender.din import DIN
 from recbole.utils import get_model
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_ganprompt.config import GENERAL_TEACHERS, build_teacher_config
+from recbole_ganprompt.config import build_teacher_config
 from recbole_ganprompt.data.candidates import EvaluationSet
 from recbole_ganprompt.data.sequences import Sequences
-from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.evaluation.evaluator import interaction_of, score_candidates
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.seeding import seeded
+from recbole_ganprompt.teachers import GENERAL_TEACHERS
+
+_GRAPH_MODELS = (LightGCN, NGCF)
 
 # What the teacher takes over from the run; its own training settings are its own file's.
 _SHARED = [
@@ -38,11 +44,6 @@ def teacher_settings(config):
 
     It shares the data, the protocol and the seed of the run; its own settings come from
     ``properties/model/<teacher>.yaml`` and, over them, the dictionary ``teacher_config``.
-
-    Raises
-    ------
-    UserError
-        If RecBole has no such sequential model and it isn't one of ``GENERAL_TEACHERS``.
     """
     values = {key: config[key] for key in _SHARED if key in config}
     values.update(eval_args={"mode": config["eval_args"]["mode"]})
@@ -67,15 +68,11 @@ class Teacher:
 
     Parameters
     ----------
-    model : recbole SequentialRecommender, BPR or LightGCN
+    model : recbole SequentialRecommender, BPR, LightGCN or NGCF
+        One of :mod:`recbole_ganprompt.teachers`, which says how each makes its vectors.
     config : recbole Config
     seed : int
         Draws the items that opinions are measured against.
-
-    Raises
-    ------
-    UserError
-        If the model has no vector for each item.
     """
 
     REFERENCE_ITEMS = 256
@@ -86,26 +83,21 @@ class Teacher:
         generator = np.random.default_rng([seed, 77])
         count = min(self.REFERENCE_ITEMS, model.n_items - 1)
         self.reference = 1 + generator.choice(model.n_items - 1, size=count, replace=False)
-        self.item_table()  # refuses early
+        if isinstance(model, DIN):
+            getLogger().info("DIN has no vector of a user: e_u is the mean of the history's item vectors.")
 
     def item_table(self) -> torch.Tensor:
         """e_i of all items with their gradients: float [items, vector_size]."""
-        if isinstance(self.model, LightGCN):
+        if isinstance(self.model, _GRAPH_MODELS):
             return self.model.forward()[1]
-        if hasattr(self.model, "item_embedding"):
-            return self.model.item_embedding.weight[: self.model.n_items]
-        layer = getattr(self.model, "embedding_layer", None)
-        if layer is not None and "item" in layer.token_embedding_table:
-            # DIN: the first token field of an item is its id.
-            return layer.token_embedding_table["item"].embedding.weight[: self.model.n_items]
-        raise UserError(
-            f"{type(self.model).__name__} has no vector for each item, so it can't be the teacher: "
-            "choose SASRec, GRU4Rec, DIN, Caser, BERT4Rec, MF or LightGCN."
-        )
+        if isinstance(self.model, DIN):  # the first token field of an item is its id
+            table = self.model.embedding_layer.token_embedding_table["item"].embedding
+            return table.weight[: self.model.n_items]
+        return self.model.item_embedding.weight[: self.model.n_items]
 
     def know_only(self, dataset) -> None:
         """Take the graph of a graph model from a (partial) training split; other models have none."""
-        if isinstance(self.model, LightGCN):
+        if isinstance(self.model, _GRAPH_MODELS):
             device = self.model.norm_adj_matrix.device
             self.model.interaction_matrix = dataset.training_pairs().inter_matrix(form="coo")
             self.model.norm_adj_matrix = self.model.get_norm_adj_mat().to(device)
@@ -117,27 +109,33 @@ class Teacher:
 
     @torch.no_grad()
     def item_vectors(self) -> torch.Tensor:
-        """e_i of all items: float [items, vector_size], on the CPU."""
+        """e_i of all items in evaluation mode: float [items, vector_size], on the CPU."""
+        self.model.eval()
         return self.item_table().detach().float().cpu().clone()
 
     def encode_users(self, users, histories, lengths) -> torch.Tensor:
         """e_u after the given histories, with gradients: float [rows, vector_size].
 
-        The model's own encoding of the history where it makes one before it sees the target
-        (SASRec, GRU4Rec), its vector of the user where histories are nothing to it (MF, LightGCN);
-        the mean of the history's item vectors otherwise.
+        :mod:`recbole_ganprompt.teachers` says what it is for which model.
         """
-        device = next(self.model.parameters()).device
-        if isinstance(self.model, LightGCN):
-            return self.model.forward()[0][torch.from_numpy(users).to(device)]
-        if isinstance(self.model, GeneralRecommender):
-            return self.model.user_embedding(torch.from_numpy(users).to(device))
+        model = self.model
+        device = next(model.parameters()).device
+        if isinstance(model, GeneralRecommender):
+            index = torch.from_numpy(users).to(device)
+            if isinstance(model, _GRAPH_MODELS):
+                return model.forward()[0][index]
+            return model.user_embedding(index)
         batch = interaction_of(self.config, users, histories, lengths).to(device)
-        items, counts = batch[self.model.ITEM_SEQ], batch[self.model.ITEM_SEQ_LEN]
-        if hasattr(self.model, "encode_histories"):
-            return self.model.encode_histories(batch[self.model.USER_ID], items, counts)
-        known = (items > 0).unsqueeze(-1)
-        return (self.item_table()[items] * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)
+        owners, items, counts = batch[model.USER_ID], batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
+        if hasattr(model, "encode_histories"):
+            return model.encode_histories(owners, items, counts)
+        if isinstance(model, DIN):
+            known = (items > 0).unsqueeze(-1)
+            return (self.item_table()[items] * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)
+        counts = counts.clone()  # HRM writes into it
+        inputs = {"user": owners, "item_seq": items, "item_seq_len": counts}
+        inputs |= {"seq_item": items, "seq_item_len": counts}
+        return model(**{name: inputs[name] for name in signature(model.forward).parameters})
 
     @torch.no_grad()
     def user_vectors(self, users, histories, lengths) -> torch.Tensor:

@@ -28,10 +28,9 @@ from recbole_ganprompt.keys import (
     recbole_properties,
 )
 from recbole_ganprompt.plugin import MODELS
+from recbole_ganprompt.teachers import GENERAL_TEACHERS
 
 METRICS = ("AUC", "GAUC", "Hit", "NDCG", "MRR")
-GENERAL_TEACHERS = {"MF": "BPR", "LightGCN": "LightGCN"}
-"""Models without histories that can teach a language model, and RecBole's names for them."""
 SPLITS = {"leave_one_out": {"LS": "valid_and_test"}, "paper": {"LS": "test_only"}}
 
 
@@ -278,5 +277,5 @@ def build_config(
 
 
 def build_teacher_config(teacher: str, dataset: str, values: dict) -> ProtocolConfig:
-    """Build a teacher's configuration: as :func:`build_config`, general models allowed."""
+    """Build a teacher's configuration: as :func:`build_config`, with the general models of `TEACHERS`."""
     return ProtocolConfig(teacher, dataset, None, values, [], teacher=True)

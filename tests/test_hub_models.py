@@ -97,6 +97,10 @@ def test_every_method_runs_on_hub_folders(toy_folder, folders, model, llm):
     whole = sum(path.stat().st_size for path in (folders / llm).glob("*.safetensors"))
     assert size < whole / 10
     assert (adapter / "mapping.safetensors").is_file() == (model != "TALLRec")
+    # With the values that the papers publish.
+    lora = json.loads((adapter / "adapter_config.json").read_text())
+    assert (lora["r"], lora["lora_alpha"], lora["lora_dropout"]) == (8, 16, 0.05)
+    assert sorted(lora["target_modules"]) == (["q_proj", "v_proj"] if llm == "llama" else ["c_attn"])
 
     # Another run can start from it: its first state is the saved one.
     again = [*arguments(toy_folder, folders, llm), f"--adapter={adapter}"]
@@ -107,7 +111,9 @@ def test_every_method_runs_on_hub_folders(toy_folder, folders, model, llm):
             assert torch.equal(weights[name.removeprefix("base_model.model.")], value)
             assert weights[name.removeprefix("base_model.model.")].requires_grad
     if model != "TALLRec":
-        for name, value in load_file(adapter / "mapping.safetensors").items():
+        mapping = load_file(adapter / "mapping.safetensors")
+        assert mapping["user.0.weight"].shape == mapping["item.0.weight"].shape == (10 * 16, 16)
+        for name, value in mapping.items():
             assert torch.equal(started.mapping.state_dict()[name], value)
         other = [one for one in again if "teacher_config" not in one] + [
             "--teacher_config={'hidden_size': 8}"

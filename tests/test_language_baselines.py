@@ -130,11 +130,16 @@ def test_collm_runs_with_each_kind_of_teacher(toy, teacher):
 
 
 @pytest.mark.parametrize(
-    "step_two, moved",
-    [("mapping", {"mapping", "stage_index"}), ("lora+mapping", {"llm", "mapping", "stage_index"})],
+    "tuning, step_two, moved",
+    [
+        ("full", "mapping", {"mapping", "stage_index"}),
+        ("lora", "mapping", {"mapping", "stage_index"}),  # as published
+        ("full", "lora+mapping", {"llm", "mapping", "stage_index"}),
+    ],
 )
-def test_collms_second_step_trains_what_it_says(toy, step_two, moved):
-    config, train, valid, test, model = build(CoLLM, [*toy, TEACHER, f"--step_two={step_two}"])
+def test_collms_second_step_trains_what_it_says(toy, tuning, step_two, moved):
+    arguments = [*toy, TEACHER, f"--llm_tuning={tuning}", f"--step_two={step_two}"]
+    config, train, valid, test, model = build(CoLLM, arguments)
     trainer = CoLLMTrainer(config, model)
     states = []
     original = trainer.tune_mapping
@@ -145,6 +150,8 @@ def test_collms_second_step_trains_what_it_says(toy, step_two, moved):
 
     trainer.tune_mapping = watched
     trainer.fit(train, valid, saved=False, verbose=False)
+    learnt = [value for name, value in states[0].items() if "lora_B" in name]
+    assert bool(learnt) == (tuning == "lora") and all(value.any() for value in learnt)  # by step one
     changed = {
         name.split(".")[0]
         for name, value in model.state_dict().items()

@@ -59,6 +59,11 @@ def main(arguments=None) -> int:
 
 def _command(arguments) -> None:
     options, others = _parser().parse_known_args(arguments)
+    if options.stats and any((options.reviews, options.meta, options.out)):
+        raise UserError(
+            "--stats reads datasets that are there: convert with --reviews, --meta and --out first, "
+            "then run --stats alone."
+        )
     # What RecBole's code says about itself, and Python about old escapes such as '\/' in 2014's titles.
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning, SyntaxWarning):
@@ -139,6 +144,8 @@ def _summary(title: str, source: Source) -> list[str]:
     tally = source.tally
     counts = [("lines read", tally.read), ("kept", tally.kept)]
     counts += [(f"dropped: {reason}", count) for reason, count in tally.dropped.most_common()]
+    if tally.joined:
+        counts.append(("further lines of rows with line breaks in quotes", tally.joined))
     counts += tally.notes.most_common()
     return [f"{title}: {source.path} ({source.kind})", *(f"{count:>15,}  {label}" for label, count in counts)]
 

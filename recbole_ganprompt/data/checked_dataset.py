@@ -14,11 +14,8 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_ganprompt.checks import listed, shown
 from recbole_ganprompt.data.atomic_files import AtomicFile
 from recbole_ganprompt.data.item_text import UNTITLED
-from recbole_ganprompt.data.raw_records import TEXT_LIMIT
+from recbole_ganprompt.data.raw_records import TEXT_LIMIT, TOKEN_LIMIT
 from recbole_ganprompt.errors import UserError
-
-# Characters of a token. RecBole keeps a column's tokens in one array, each as wide as the longest.
-TOKEN_LIMIT = 1000
 
 COUNTED = {
     "blank_lines": "blank lines left out",

@@ -39,6 +39,8 @@ class Tally:
     Attributes
     ----------
     read : int
+    joined : int
+        Lines that go on with the row of the line before, by a line break in quotes.
     dropped : Counter
         Lines by reason; all others are kept.
     notes : Counter
@@ -47,12 +49,13 @@ class Tally:
 
     def __init__(self):
         self.read = 0
+        self.joined = 0
         self.dropped = Counter()
         self.notes = Counter()
 
     @property
     def kept(self) -> int:
-        return self.read - self.dropped.total()
+        return self.read - self.joined - self.dropped.total()
 
     def reasons(self) -> str:
         """Why lines were dropped, for a message."""
@@ -224,7 +227,8 @@ def _csv(
             if len(row) != width:
                 tally.drop(BROKEN, count)
                 continue
-            tally.read += 1
+            tally.read += count
+            tally.joined += count - 1
             yield {name: row[place] for name, place in places.items()}
     finally:
         csv.field_size_limit(old_limit)

@@ -26,11 +26,14 @@ from typing import NamedTuple
 
 from recbole_ganprompt.data.raw_files import Dropped
 
-TEXT_LIMIT = 10_000  # characters of a text or id; RecBole's reader refuses fields of over 131,072
+TEXT_LIMIT = 10_000  # characters of a text; RecBole's reader refuses fields of over 131,072
+# Characters of an id. RecBole keeps a column's tokens in one array, each as wide as the longest.
+TOKEN_LIMIT = 1000
 MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138, as milliseconds 1973
 SAMPLE = 100  # records looked at to find out the release
 
 NO_USER, NO_ITEM, NO_RATING, NO_TIME = "no user", "no item", "no rating", "no time"
+LONG_ID = f"id longer than {TOKEN_LIMIT:,} characters"
 
 # Product pages that were scraped whole: the title starts with the page's script.
 _PAGE_CODE = re.compile(r"getTime|(?i:<script|<style)")
@@ -161,7 +164,7 @@ def interaction(record: dict, keys: ReviewKeys, rated: bool = True) -> Interacti
     Raises
     ------
     Dropped
-        If it has no user, item, rating or time.
+        If it has no user, item, rating or time, or an id is longer than `TOKEN_LIMIT`.
     """
     user = identifier(record.get(keys.user))
     name = _first(identifier, record, keys.items)
@@ -184,7 +187,7 @@ def item(record: dict, keys: ItemKeys) -> Item:
     Raises
     ------
     Dropped
-        If it has no id.
+        If it has no id, or one longer than `TOKEN_LIMIT`.
     """
     name = identifier(record.get(keys.item))
     if not name:
@@ -212,11 +215,19 @@ def _brand(record: dict) -> str:
 
 
 def identifier(value) -> str:
-    """A user's or item's id as a token; empty if there is none."""
+    """A user's or item's id as a token; empty if there is none.
+
+    Raises
+    ------
+    Dropped
+        If it is longer than `TOKEN_LIMIT`.
+    """
     if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
         value = int(value)
-    text = _text(value)
-    return one_line(text) if len(text) <= TEXT_LIMIT else ""
+    text = one_line(_text(value))
+    if len(text) > TOKEN_LIMIT:
+        raise Dropped(LONG_ID)
+    return text
 
 
 def number(value) -> float | None:

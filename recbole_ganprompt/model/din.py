@@ -1,5 +1,7 @@
 """RecBole's DIN, trained on all positions of a window against shared negatives."""
 
+from logging import getLogger
+
 import torch
 from recbole.model.sequential_recommender import DIN as RecBoleDIN
 
@@ -26,6 +28,12 @@ class DIN(SequenceTraining, RecBoleDIN):
                 f"not {self.sequence_loss!r}."
             )
         self.window_negatives = config["window_negatives"]
+        asked = config["train_neg_sample_args"]
+        if (asked["distribution"], asked["sample_num"]) != ("uniform", 1):  # what auto stands for
+            getLogger().warning(
+                f"DIN learns from whole windows: its negatives are window_negatives={self.window_negatives}, "
+                "and train_neg_sample_args has no effect."
+            )
         self._touched = None
 
     def prepare_training(self, sequences):

@@ -186,6 +186,7 @@ def test_every_line_is_accounted_for(tmp_path, capsys):
         "[" * 100_000,
         {**good, "reviewerID": " \t"},
         {**good, "asin": None},
+        {**good, "asin": "B" * 1001},
         {**good, "overall": "five"},
         {**good, "overall": float("nan")},
         {**good, "unixReviewTime": -1, "reviewTime": "13 45, 2009"},
@@ -206,21 +207,22 @@ def test_every_line_is_accounted_for(tmp_path, capsys):
     assert len(rows(tmp_path, "inter")) == 1 + 3
     assert rows(tmp_path, "item")[1:] == ["B1\tSoap\t\t", "B2\t\t\t"]
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert sorted(lines[1:10]) == sorted(
+    assert sorted(lines[1:11]) == sorted(
         [
-            "14 lines read",
+            "15 lines read",
             "3 kept",
             "3 dropped: broken line",
             "1 dropped: blank line",
             "1 dropped: no user",
             "1 dropped: no item",
+            "1 dropped: id longer than 1,000 characters",
             "2 dropped: no rating",
             "1 dropped: no time",
             "1 dropped: line longer than 16 MiB",
         ]
     )
-    assert lines[10] == "1 dropped: same user, item and second as an earlier line"
-    assert sorted(lines[12:19]) == sorted(
+    assert lines[11] == "1 dropped: same user, item and second as an earlier line"
+    assert sorted(lines[13:20]) == sorted(
         [
             "6 lines read",
             "1 kept",
@@ -231,7 +233,7 @@ def test_every_line_is_accounted_for(tmp_path, capsys):
             "1 dropped: item that no kept review mentions",
         ]
     )
-    assert lines[19] == "1 added without a title: reviewed, but not in the metadata"
+    assert lines[20] == "1 added without a title: reviewed, but not in the metadata"
 
 
 def test_bytes_that_are_not_utf8_are_counted_not_fatal(tmp_path, capsys):
@@ -351,6 +353,7 @@ def test_truncated_metadata_leaves_nothing_either(tmp_path, capsys):
         (["--reviews=r", "--meta=m", "--out=o", "--meta-columns=item_id=i"], "--meta-columns must name"),
         (["--stats"], "expected at least one argument"),
         (["--stats", "nowhere"], "has no nowhere.inter"),
+        (["--stats", "nowhere", "--reviews=r", "--meta=m", "--out=o"], "run --stats alone"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, message, capsys, tmp_path, monkeypatch):
@@ -400,6 +403,7 @@ def shop(tmp_path):
         for step in range(6)
     ]
     reviews += [old_review("A1", "B99", 1.0), old_review("A1", "B98", 2.0)]
+    reviews += [old_review("A" * length, "B1", 5.0) for length in (1000, 1001)]  # the second is too long
     meta = [
         {"asin": f"B{n}", "title": f'"Soap" no. {n}, "5 oz', "categories": [["Beauty"]]} for n in range(14)
     ]
@@ -434,7 +438,7 @@ def test_our_dataset_and_stock_recbole_load_it(shop, tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    assert stock.stdout.split() == ["74", "16", "17"], stock.stderr
+    assert stock.stdout.split() == ["75", "16", "17"], stock.stderr
 
 
 def test_statistics_are_those_of_a_run_and_of_the_paper(shop, tmp_path, capsys):

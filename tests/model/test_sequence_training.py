@@ -223,6 +223,8 @@ def test_one_command_and_the_same_keys_for_all(toy, name, more, capsys, tmp_path
         assert not list((tmp_path / "saved").glob("runs/*"))
     else:
         assert status == 0, shown.err
+        without_effect = name == "DIN" and "--train_neg_sample_args=None" in more
+        assert ("train_neg_sample_args has no effect" in shown.out + shown.err) == without_effect
 
 
 def test_dins_own_loss_is_refused_elsewhere(toy):
