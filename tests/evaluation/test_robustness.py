@@ -69,7 +69,7 @@ def test_two_models_are_compared_on_the_same_users():
     steady, shaken = model(0.5), model(0.6)
     found = difference(steady, shaken)
     tau = found["kendall_tau"]
-    assert 0 < tau["low"] and decided(tau)
+    assert tau["low"] > 0 and decided(tau)
     separate = [np.quantile(one["kendall_tau"], (0.025, 0.975)) for one in (steady, shaken)]
     assert separate[0][0] < separate[1][1]  # two intervals alone don't tell them apart
     assert tau["difference"] == pytest.approx(steady["kendall_tau"][0] - shaken["kendall_tau"][0])
