@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from toy_dataset import toy_arguments, write_toy
 
+from recbole_ganprompt.report.figure import curves_figure
 from recbole_ganprompt.study import ablation, benchmark, robustness
 from recbole_ganprompt.study.cluster import connected
 from recbole_ganprompt.study.runs import configuration
@@ -220,6 +221,17 @@ def test_models_are_compared_on_a_sample_of_users(folder, whole, ablated, capsys
     printed = capsys.readouterr().out
     assert f"{labels[0]} − {labels[1]}" in printed and "index.html is not written: " in printed
     assert not (unfinished / "index.html").exists()
+
+
+def test_a_model_without_a_prompt_has_curves_too(whole):
+    run = Path(cells(whole)["SASRec"]["run"])
+    curve = json.loads((run / "curves.json").read_text())["training"]
+    assert [entry["epoch"] for entry in curve] == [0, 1] and curve[0]["loss"] > curve[1]["loss"]
+    # The better epoch's weights are what the run keeps.
+    best = max(entry["valid"]["gauc"] for entry in curve)
+    assert json.loads((run / "result.json").read_text())["valid"]["gauc"] == pytest.approx(best, abs=1e-6)
+    panels = [axes.get_ylabel() for axes in curves_figure(run).axes]
+    assert panels == ["loss (nats)", "AUC", "GAUC", "HR@1", "NDCG@3"]
 
 
 def test_every_variant_of_an_ablation_is_a_valid_configuration():
