@@ -1,7 +1,9 @@
 """How much a model's answers move when only the wording of the prompt, or the spelling of the input, changes.
 
-Everything is measured on one run's test candidates. Scores under the training wording are the baseline;
-each variant is compared with it, and all wordings (or all perturbations) with each other.
+Everything is measured on the same test candidates. Scores under the training wording are the baseline;
+each variant is compared with it, and all wordings (or all perturbations) with each other. The seeds of a
+model are averaged within a user first, as in :mod:`~recbole_ganprompt.evaluation.significance`; intervals
+resample the users, the same ones for every model, so that the difference of two models is a paired one.
 """
 
 import itertools
@@ -9,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbole_ganprompt.evaluation.metrics import ranking_metrics
 from recbole_ganprompt.evaluation.significance import per_user
 
 METRICS = ("auc", "gauc", "hit@1", "hit@3", "ndcg@3", "mrr@3")
+AGREEMENT = ("top1_changed", "kendall_tau", "overlap@3")
 TRAINING = "training"
 RESAMPLES = 1000
 
@@ -51,86 +53,136 @@ def agreement(first: np.ndarray, second: np.ndarray) -> Agreement:
     return Agreement(changed, tau, shared)
 
 
-def robustness(baseline: np.ndarray, variants: dict[str, np.ndarray], groups: dict[str, str]) -> dict:
-    """Measure one run's variants against its training wording, and against each other.
+def robustness(runs: list[dict[str, np.ndarray]], groups: dict[str, str], moved: dict | None = None) -> dict:
+    """Measure variants against the training wording, and against each other.
 
     Parameters
     ----------
-    baseline : float array [users, candidates]
-        Scores under the training wording; the positive stands in column 0.
-    variants : dict of str to float array [users, candidates]
-        Scores under every variant.
+    runs : list of dict of str to float array [users, candidates]
+        For each seed the scores under ``TRAINING`` and every variant; the positive stands in column 0.
     groups : dict of str to str
-        What a variant changes: ``wording`` or ``perturbation``.
+        The variants, and what each changes: ``wording`` or ``perturbation``.
+    moved : dict of str to dict, optional
+        What :func:`movement` gave for each group; computed if None.
 
     Returns
     -------
     dict
-        ``baseline`` (metrics), ``variants`` (a list, each with ``metrics``, ``relative_drop``,
-        ``top1_changed``, ``kendall_tau``, ``overlap@3``) and ``summary`` by group: for each metric mean,
-        worst, sd over the variants, the mean's relative drop and its 95 % bootstrap interval over users
-        (``low``, ``high``); ``top1_changed`` against the training wording; ``kendall_tau`` and
-        ``overlap@3`` over all pairs of wordings, the training one among them; each with its interval.
+        ``users``, ``baseline`` (metrics), ``variants`` (a list, each with ``metrics``, ``relative_drop``,
+        ``top1_changed``, ``kendall_tau``, ``overlap@3`` against the training wording) and ``summary`` by
+        group: for each metric mean, worst, sd over the variants, the mean's relative drop and its 95 %
+        bootstrap interval over users (``low``, ``high``); ``top1_changed`` against the training wording;
+        ``kendall_tau`` and ``overlap@3`` over all pairs of wordings, the training one among them; each
+        with its interval. A drop from zero is None.
     """
-    before = _metrics(baseline)
+    before = _levels(runs, TRAINING)
     rows = []
-    for name, scores in variants.items():
-        found, alike = _metrics(scores), agreement(baseline, scores)
-        rows.append(
-            {
-                "name": name,
-                "metrics": found,
-                "relative_drop": {metric: 1 - found[metric] / before[metric] for metric in METRICS},
-                "top1_changed": float(alike.top1_changed.mean()),
-                "kendall_tau": float(alike.kendall_tau.mean()),
-                "overlap@3": float(alike.overlap_at_3.mean()),
-            }
-        )
+    for name in groups:
+        found = _levels(runs, name)
+        alike = _agreement([(run[TRAINING], run[name]) for run in runs]).mean(axis=0)
+        drops = {metric: _drop(found[metric], before[metric]) for metric in METRICS}
+        rows.append({"name": name, "metrics": found, "relative_drop": drops})
+        rows[-1].update(zip(AGREEMENT, alike.tolist()))
     summary = {}
-    for group in dict.fromkeys(groups.values()):
-        chosen = {name: scores for name, scores in variants.items() if groups[name] == group}
-        if chosen:
-            summary[group] = _summary(baseline, chosen, before)
-    return {"users": len(baseline), "baseline": before, "variants": rows, "summary": summary}
+    for group, names in in_groups(groups).items():
+        values = (moved or {}).get(group) or movement(runs, names)
+        metrics = {}
+        for metric in METRICS:
+            each = np.array([row["metrics"][metric] for row in rows if row["name"] in names])
+            metrics[metric] = {
+                "mean": float(each.mean()),
+                "worst": float(each.min()),
+                "sd": float(each.std(ddof=1)) if len(each) > 1 else None,
+                **_estimate(values[metric], "relative_drop"),
+            }
+        summary[group] = {"metrics": metrics, **{one: _estimate(values[one], "mean") for one in AGREEMENT}}
+    return {"users": len(runs[0][TRAINING]), "baseline": before, "variants": rows, "summary": summary}
 
 
-def _metrics(scores: np.ndarray) -> dict[str, float]:
-    found = ranking_metrics(scores)
-    return {metric: found[metric] for metric in METRICS}
-
-
-def _summary(baseline: np.ndarray, variants: dict[str, np.ndarray], before: dict) -> dict:
-    users = len(baseline)
-    draws = np.random.default_rng(0).integers(0, users, size=(RESAMPLES, users))
-    found = [_metrics(scores) for scores in variants.values()]
-    metrics = {}
-    for metric in METRICS:
-        values = np.array([one[metric] for one in found])
-        own = per_user(baseline, metric)
-        changed = np.mean([per_user(scores, metric) for scores in variants.values()], axis=0)
-        low, high = _interval(1 - changed[draws].mean(axis=1) / own[draws].mean(axis=1))
-        metrics[metric] = {
-            "mean": float(values.mean()),
-            "worst": float(values.min()),
-            "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-            "relative_drop": float(1 - values.mean() / before[metric]),
-            "low": low,
-            "high": high,
-        }
-    pairs = [agreement(*pair) for pair in itertools.combinations([baseline, *variants.values()], 2)]
-    each = {
-        "top1_changed": [agreement(baseline, scores).top1_changed for scores in variants.values()],
-        "kendall_tau": [pair.kendall_tau for pair in pairs],
-        "overlap@3": [pair.overlap_at_3 for pair in pairs],
+def in_groups(groups: dict[str, str]) -> dict[str, list[str]]:
+    """The variants of each group, in their order."""
+    return {
+        group: [name for name in groups if groups[name] == group] for group in dict.fromkeys(groups.values())
     }
-    summary = {"metrics": metrics}
-    for name, values in each.items():
-        mean = np.mean(values, axis=0)
-        low, high = _interval(mean[draws].mean(axis=1))
-        summary[name] = {"mean": float(mean.mean()), "low": low, "high": high}
-    return summary
 
 
-def _interval(resampled: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return float(low), float(high)
+def movement(runs: list[dict[str, np.ndarray]], variants: list[str]) -> dict[str, np.ndarray]:
+    """How far a group of variants moves a model: on all users, and on bootstrap resamples of them.
+
+    Parameters
+    ----------
+    runs : list of dict of str to float array [users, candidates]
+        As for :func:`robustness`.
+    variants : list of str
+
+    Returns
+    -------
+    dict of str to float64 array [1 + RESAMPLES]
+        By metric the relative drop of the variants' mean, NaN where the metric is zero as trained; then
+        ``AGREEMENT`` as in ``summary`` of :func:`robustness`. Element 0 is of all users. Two models on the
+        same users are resampled alike.
+    """
+    own = _metrics(runs, [TRAINING])
+    changed = _metrics(runs, variants)
+    apart = _agreement([(run[TRAINING], run[name]) for run in runs for name in variants])[:, :1]
+    pairs = itertools.combinations([TRAINING, *variants], 2)
+    alike = _agreement([(run[one], run[two]) for one, two in pairs for run in runs])[:, 1:]
+    values = np.concatenate([own, changed, apart, alike], axis=1)
+    users = len(values)
+    generator = np.random.default_rng(0)
+    draws = (np.bincount(generator.integers(users, size=users), minlength=users) for _ in range(RESAMPLES))
+    means = np.stack([values.mean(axis=0), *(draw @ values / users for draw in draws)])
+    own, changed, agreements = np.split(means, [len(METRICS), 2 * len(METRICS)], axis=1)
+    drops = 1 - np.divide(changed, own, out=np.full_like(own, np.nan), where=own > 0)
+    return dict(zip((*METRICS, *AGREEMENT), np.concatenate([drops, agreements], axis=1).T))
+
+
+def difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict:
+    """By how much the first of two models moves more than the second, each as :func:`movement` gave it.
+
+    Returns
+    -------
+    dict
+        ``relative_drop`` by metric, and ``AGREEMENT``: each with ``difference`` and its paired 95 %
+        bootstrap interval over users, ``low`` and ``high``; None where a relative drop has no value.
+    """
+    found = {name: _estimate(first[name] - second[name], "difference") for name in first}
+    agreements = {name: found.pop(name) for name in AGREEMENT}
+    return {"relative_drop": found, **agreements}
+
+
+def decided(value: dict) -> bool:
+    """Whether the interval of a :func:`difference` leaves out zero."""
+    return value["low"] is not None and not value["low"] <= 0 <= value["high"]
+
+
+def _metrics(runs: list[dict], names: list[str]) -> np.ndarray:
+    """Each user's metrics, averaged over runs and variants: float64 [users, METRICS]."""
+    matrices = [run[name] for run in runs for name in names]
+    each = [[per_user(scores, metric) for metric in METRICS] for scores in matrices]
+    return np.mean(each, axis=0).T
+
+
+def _levels(runs: list[dict], name: str) -> dict[str, float]:
+    return dict(zip(METRICS, _metrics(runs, [name]).mean(axis=0).tolist()))
+
+
+def _agreement(pairs: list[tuple]) -> np.ndarray:
+    """Each user's ``AGREEMENT``, averaged over pairs of score matrices: float64 [users, 3]."""
+    total = 0.0
+    for pair in pairs:
+        alike = agreement(*pair)
+        total = total + np.stack([alike.top1_changed, alike.kendall_tau, alike.overlap_at_3], axis=1)
+    return total / len(pairs)
+
+
+def _drop(changed: float, before: float) -> float | None:
+    return 1 - changed / before if before > 0 else None
+
+
+def _estimate(values: np.ndarray, name: str) -> dict:
+    """Element 0 under ``name``, and the interval of the others; None for what is NaN."""
+    found = (values[0], *np.quantile(values[1:], (0.025, 0.975)))
+    return {
+        key: None if np.isnan(value) else float(value) for key, value in zip((name, "low", "high"), found)
+    }

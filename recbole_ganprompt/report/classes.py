@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from recbole_ganprompt.diversity.measure import CLASSES_FILE
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.report.style import COLOURS, MARKERS, styled
+from recbole_ganprompt.report.style import COLOURS, MARKERS, Drawing, styled
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def class_maps(run) -> dict[str, ClassMap]:
 
 
 @styled()
-def classes_figure(run, maps: dict[str, ClassMap] | None = None) -> Figure:
+def classes_figure(run, maps: dict[str, ClassMap] | None = None) -> Drawing:
     """Draw the classes of held-out users before and after the diversity encoder was trained.
 
     Parameters
@@ -86,7 +85,7 @@ def classes_figure(run, maps: dict[str, ClassMap] | None = None) -> Figure:
     maps = maps or class_maps(run)
     record = json.loads((Path(run) / "result.json").read_text(encoding="utf-8"))
     names = ["plain history", *record["attributes"]]
-    figure = Figure(figsize=(9, 4.9), layout="constrained")
+    figure = Drawing(figsize=(9, 4.9), layout="constrained")
     for axes, (when, one) in zip(figure.subplots(1, 2), maps.items()):
         for index, name in enumerate(names):
             axes.scatter(
@@ -106,5 +105,10 @@ def classes_figure(run, maps: dict[str, ClassMap] | None = None) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
     columns = min(len(names), 6)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, markerscale=1.6)
-    figure.suptitle(f"{record['model']} on {record['dataset']}: classes of {len(one.points)} held-out users")
+    title = f"{record['model']} on {record['dataset']}: classes of {len(one.points)} held-out users"
+    levels = " and ".join(f"{one.silhouette:.3f} {when}" for when, one in maps.items())
+    shown = (
+        f"t-SNE of the classes {', '.join(names)}. Their silhouette is {levels} the training of the encoder."
+    )
+    figure.describe(title, shown, [run])
     return figure

@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.report.names import metric_name
-from recbole_ganprompt.report.style import COLOURS, MARKERS, styled
+from recbole_ganprompt.report.style import COLOURS, MARKERS, Drawing, styled
 
 METRICS = ("auc", "gauc", "hit@1", "ndcg@3")
 # The diversity encoder's panels: the keys of each and what the legend calls them.
@@ -22,11 +21,11 @@ ENCODER = {
 
 
 @styled()
-def curves_figure(run) -> Figure:
+def curves_figure(run) -> Drawing:
     """Draw ``curves.json`` of a run; a teacher's own validation value is a dashed line.
 
-    A step's values are of the fixed sample of ``valid_users`` users that choose an epoch, the
-    teacher's of all users.
+    The values of a language model's step are of the fixed sample of ``valid_users`` users that choose an
+    epoch; the teacher's, and those of the other models' training, of all users.
 
     Parameters
     ----------
@@ -42,12 +41,12 @@ def curves_figure(run) -> Figure:
     curves = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     curves = {step: entries for step, entries in curves.items() if entries}
     if not curves:
-        raise UserError(f"{run} has no curves.json: only the language models write one.")
+        raise UserError(f"{run} has no curves.json: it is of an older version, run it again for the curves.")
     record = json.loads((Path(run) / "result.json").read_text(encoding="utf-8"))
     teacher = record.get("teacher") or {}
     rows = [_panels(entries) for entries in curves.values()]
     columns = max(map(len, rows))
-    figure = Figure(figsize=(max(5, 2.4 * columns), 0.6 + 2.3 * len(rows)), layout="constrained")
+    figure = Drawing(figsize=(max(5, 2.4 * columns), 0.6 + 2.3 * len(rows)), layout="constrained")
     dashed = None
     for axes_row, (step, entries), panels in zip(
         figure.subplots(len(rows), columns, squeeze=False), curves.items(), rows
@@ -63,17 +62,32 @@ def curves_figure(run) -> Figure:
     if dashed is not None:
         name = f"the teacher ({teacher['model']}) alone"
         figure.legend([dashed], [name], loc="outside lower right")
-    figure.suptitle(f"{record['model']} on {record['dataset']}: loss and validation by epoch")
+    title = f"{record['model']} on {record['dataset']}: loss and validation by epoch"
+    figure.describe(title, " ".join(map(_best, curves, curves.values())), [run])
     return figure
+
+
+def _best(step: str, entries: list[dict]) -> str:
+    """How many epochs a step had, and which was the best in the first metric that is drawn."""
+    said = f"{step}: {len(entries)} epoch{'s' * (len(entries) > 1)}"
+    key, *_ = [*_metrics(entries), None]
+    known = [entry for entry in entries if key in (entry.get("valid") or {})]
+    if not known:
+        return f"{said}."
+    best = max(known, key=lambda entry: entry["valid"][key])
+    return f"{said}, {metric_name(key)} is best after epoch {best['epoch']} ({best['valid'][key]:.3f})."
+
+
+def _metrics(entries: list[dict]) -> list[str]:
+    valid = next((entry["valid"] for entry in entries if entry.get("valid")), {})
+    return [key for key in METRICS if key in valid] or list(valid)[: len(METRICS)]
 
 
 def _panels(entries: list[dict]) -> dict[str, dict]:
     """The panels of one step: title to keys, each with its name for a legend or None."""
     if "loss" not in entries[0]:
         return ENCODER
-    valid = entries[0]["valid"] or {}
-    keys = [key for key in METRICS if key in valid] or list(valid)[: len(METRICS)]
-    return {"loss (nats)": {"loss": None}, **{metric_name(key): {key: None} for key in keys}}
+    return {"loss (nats)": {"loss": None}, **{metric_name(key): {key: None} for key in _metrics(entries)}}
 
 
 def _draw(axes, entries: list[dict], series: dict, title: str) -> None:
@@ -85,7 +99,7 @@ def _draw(axes, entries: list[dict], series: dict, title: str) -> None:
             [entry["epoch"] for entry in some],
             [entry[key] for entry in some],
             color=COLOURS[index],
-            marker=MARKERS[index],
+            marker=MARKERS[index] if len(some) <= 40 else "",
             linestyle=("-", "--", ":")[index % 3],
             markersize=5,
             fillstyle="none" if index else "full",  # lines often coincide

@@ -85,8 +85,8 @@ def draw(arguments) -> list[Path]:
         keep(function(_study(path, kind, key)), Path(out or path.parent / "figures"), kind)
     if not written:
         raise UserError(
-            f"There is nothing to draw in {', '.join(map(str, runs))}: only a language model's run has "
-            "curves.json, and only GANPrompt's classes.safetensors."
+            f"There is nothing to draw in {', '.join(map(str, runs))}: no curves.json, as in runs of older "
+            "versions, and no classes.safetensors, which only GANPrompt writes."
         )
     for sentence in missing:
         print(f"not drawn: {sentence}")

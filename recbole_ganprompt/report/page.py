@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import os
+import shlex
 from base64 import b64encode
 from collections import Counter, defaultdict
 from functools import partial
@@ -25,7 +26,10 @@ from markupsafe import Markup
 from scipy.stats import rankdata
 
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.evaluation.robustness import decided
+from recbole_ganprompt.keys import load_yaml, parse_value, properties_path
 from recbole_ganprompt.report.names import metric_name
+from recbole_ganprompt.report.robustness_table import SHOWN
 from recbole_ganprompt.report.table import improvement, improvement_label
 from recbole_ganprompt.writing import write_text
 
@@ -51,7 +55,7 @@ def write_page(folder: Path) -> Path:
     Raises
     ------
     UserError
-        If the folder holds no benchmark, or a file in it is not JSON.
+        If the folder holds no finished benchmark, or a file in it is not JSON.
     """
     folder = Path(folder)
     environment = Environment(
@@ -61,8 +65,9 @@ def write_page(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for show in (number, probability, signed, percent, interval, metric_name):
+    for show in (number, probability, signed, percent, interval, change, metric_name):
         environment.filters[show.__name__] = show
+    environment.tests["decided"] = decided
     script = (HERE / "page.js").read_text(encoding="utf-8")
     html = environment.get_template("page.html").render(
         page_context(folder),
@@ -74,6 +79,14 @@ def write_page(folder: Path) -> Path:
     # JSON can hold half a surrogate pair, which no encoding can.
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
     return path
+
+
+def write_page_again(folder: Path) -> None:
+    """Bring a benchmark's page up to date for a study of it; say so where there can't be one yet."""
+    try:
+        write_page(folder)
+    except UserError as error:
+        print(f"index.html is not written: {error}")
 
 
 def page_context(folder: Path) -> dict:
@@ -91,15 +104,18 @@ def page_context(folder: Path) -> dict:
         there is none), ``runs``, ``users``.
     """
     benchmark = _read_json(folder / "benchmark.json")
-    if benchmark is None or not (folder / "runs.csv").is_file():
-        raise UserError(f"{folder} holds no benchmark.json and runs.csv; run_benchmark.py writes them")
-    robustness = _read_json(folder / "robustness.json")
-    if robustness:  # the one metric of the overview
-        robustness["main"] = "gauc" if "gauc" in robustness["metrics"] else robustness["metrics"][0]
+    complete = benchmark and {"datasets", "significance"} <= set(benchmark)
+    if not complete or not (folder / "runs.csv").is_file():
+        raise UserError(
+            f"{folder} holds no results of a finished benchmark (benchmark.json, runs.csv): run_benchmark.py "
+            "writes them, and the page, at its end."
+        )
+    runs = {Path(cell["run"]).name for cell in benchmark["cells"] if cell["run"]}
+    robustness = _robustness(_read_json(folder / "robustness.json"), runs)
     return {
         "benchmark": benchmark,
         "datasets": _datasets(benchmark, _test_values(folder / "runs.csv")),
-        "figures": [_figure(path) for path in sorted((folder / "figures").glob("*.svg"))],
+        "figures": [_figure(path, runs) for path in sorted((folder / "figures").glob("*.svg"))],
         "robustness": robustness,
         "ablation": _ablation(_read_json(folder / "ablation.json")),
         "runs": _runs(benchmark["cells"], folder),
@@ -127,6 +143,14 @@ def signed(value) -> str:
 def percent(value) -> str:
     """A share as a percentage."""
     return DASH if value is None else f"{number(100 * value, 1)} %"
+
+
+def change(value: dict, share: bool = True) -> str:
+    """A difference and its interval, as ``robustness.json`` holds them: in percentage points, or plain."""
+    scale, digits = (100, 1) if share else (1, 3)
+    found = [value[key] for key in ("difference", "low", "high")]
+    shown = [number(None if one is None else scale * one, digits) for one in found]
+    return shown[0] if value["low"] is None else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def interval(value: dict, key: str = "mean", share: bool = True) -> str:
@@ -157,6 +181,7 @@ def _test_values(path: Path) -> dict[tuple, list[float]]:
 
 
 def _datasets(benchmark: dict, values: dict) -> list[dict]:
+    paper = _papers_rows(benchmark["command"])
     sections = []
     for dataset, statistics in benchmark["datasets"].items():
         cells = defaultdict(list)
@@ -177,9 +202,22 @@ def _datasets(benchmark: dict, values: dict) -> list[dict]:
             row["cells"] = [columns[name][model] for name in benchmark["metrics"]]
             rows.append(row)
         section = {"name": dataset, "statistics": statistics, "rows": rows, "tests": list(tests.values())}
+        section["paper"] = {
+            label: [printed.get(metric, DASH) for metric in benchmark["metrics"]]
+            for label, printed in paper.get(dataset, {}).items()
+        }
         label = improvement_label(cells)
         sections.append(section | {"improvements": improvements, "improvement_label": label})
     return sections
+
+
+def _papers_rows(command: str) -> dict[str, dict]:
+    """By dataset the paper's own numbers, as it prints them; none where the command didn't ask for them."""
+    for argument in shlex.split(command):
+        name, _, given = argument.partition("=")
+        if name == "--paper" and parse_value("", given or "true") is True:
+            return load_yaml(properties_path("paper.yaml"))
+    return {}
 
 
 def _column(found: dict[str, list | None], test: dict | None) -> tuple[dict, float | None]:
@@ -197,32 +235,56 @@ def _column(found: dict[str, list | None], test: dict | None) -> tuple[dict, flo
     return cells, improvement({model: means.get(model) for model in found})
 
 
-def _figure(path: Path) -> dict:
-    """An SVG file as a data URI; its own title and description, or its name in words, as text."""
+def _figure(path: Path, runs: set[str]) -> dict:
+    """An SVG file as a data URI; its own title and description, or its name in words, as text.
+
+    ``others`` are the runs that it was drawn from and that aren't the table's.
+    """
     content = path.read_bytes()
     texts = {}
     try:
         for element in ElementTree.fromstring(content).iter():
             name = str(element.tag).rpartition("}")[2]
-            if name in ("title", "desc", "description"):  # SVG's own, or Dublin Core's in its metadata
+            # SVG's own, or Dublin Core's in its metadata.
+            if name in ("title", "desc", "description", "source"):
                 texts.setdefault(name, " ".join("".join(element.itertext()).split()))
     except ElementTree.ParseError:
         pass  # the browser shows its name in place of the broken image
     return {
         "title": texts.get("title") or path.stem.replace("_", " ").replace("-", " "),
         "description": texts.get("desc") or texts.get("description") or "",
+        "others": sorted(set(filter(None, texts.get("source", "").split(", "))) - runs),
         "source": "data:image/svg+xml;base64," + b64encode(content).decode(),
         "file": path.name,
     }
 
 
+def _robustness(study: dict | None, runs: set[str]) -> dict | None:
+    """The study with the metrics of its overview, and which of its runs aren't the table's."""
+    if study is None:
+        return None
+    alone = [{**run, "seeds": [run["seed"]]} for run in study["runs"]]  # of a version that didn't average
+    study = {"labels": alone, "comparisons": [], "failed": [], "date": None, **study}
+    study["main"] = "gauc" if "gauc" in study["metrics"] else study["metrics"][0]
+    study["compared"] = [metric for metric in SHOWN if metric in study["metrics"]]
+    study["others"] = sorted({Path(run["run"]).name for run in study["runs"]} - runs)
+    return study
+
+
 def _ablation(study: dict | None) -> dict | None:
     """The study, each row with its cells in the order of the group's measures."""
+    if study is None:
+        return None
+    study = {"unchanged": {}, "date": None, **study}
     nothing = {"mean": None, "sd": None}
-    for group in study["groups"] if study else []:
+    for group in study["groups"]:
+        group.setdefault("note", None)
         for row in group["rows"]:
-            values = row["values"] or {}  # none where the row failed
+            values = row["values"] or {}  # none where all seeds failed
             row["cells"] = [{**nothing, **values.get(name, {}), "mark": None} for name in group["measures"]]
+            row.setdefault("default", False)
+            row.setdefault("finished", "some")
+            row.setdefault("failures", [row.get("reason")] if row["status"] == "failed" else [])
     return study
 
 
@@ -293,4 +355,4 @@ def _moves(example: dict) -> dict:
     for wording, found in ranks.items():
         cells = [{"rank": rank, "rose": before - rank} for rank, before in zip(found, trained)]
         rows.append({"name": wording, "cells": cells})
-    return {"model": example["model"], "rows": rows}
+    return {"model": example["model"], "seed": example.get("seed"), "rows": rows}

@@ -3,11 +3,10 @@
 from collections import defaultdict
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recbole_ganprompt.report.names import metric_name
-from recbole_ganprompt.report.style import COLOURS, MARKERS, styled
+from recbole_ganprompt.report.style import COLOURS, MARKERS, Drawing, styled
 
 PREFERRED = ("gauc", "hit@1")
 _MEAN = {"marker": "|", "color": "black", "markersize": 14, "markeredgewidth": 2}
@@ -21,8 +20,8 @@ _WORST = {
 
 
 @styled()
-def robustness_figure(robustness: dict) -> Figure:
-    """Draw, for each run and each group of variants, every variant and their mean and worst.
+def robustness_figure(robustness: dict) -> Drawing:
+    """Draw every variant, their mean and worst, for each group of variants and each model, seeds averaged.
 
     Panels: the relative drop of GAUC and HR@1 (or of the first metrics that were asked for) against
     the prompt trained on, and the share of users whose first item changes. A mean has its 95 %
@@ -33,12 +32,12 @@ def robustness_figure(robustness: dict) -> Figure:
     robustness : dict
         As read from ``robustness.json``.
     """
-    runs = robustness["runs"]
+    runs = robustness.get("labels") or robustness["runs"]  # a version that didn't average had none
     groups = list(dict.fromkeys(variant["group"] for variant in robustness["variants"]))
     group_of = {variant["name"]: variant["group"] for variant in robustness["variants"]}
     metrics = [name for name in PREFERRED if name in robustness["metrics"]] or robustness["metrics"][:2]
     rows = [(run, group) for run in runs for group in groups]
-    figure = Figure(figsize=(11, 1.7 + 0.55 * len(rows)), layout="constrained")
+    figure = Drawing(figsize=(11, 1.7 + 0.55 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(metrics) + 1, sharey=True)
     for axes, metric in zip(panels, [*metrics, None]):
         for place, (run, group) in enumerate(rows):
@@ -78,8 +77,23 @@ def robustness_figure(robustness: dict) -> Figure:
     worst = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgecolor": "black"}
     handles.append(Line2D([], [], linestyle="", label="worst, with its name", **worst))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    figure.suptitle("Robustness to wordings and perturbations, against the prompt of training")
+    said = [
+        f"{name}: the worst {group} for {metric_name(metrics[0])} is {worst['name']}, a drop of "
+        f"{100 * worst['relative_drop'][metrics[0]]:.1f} %."
+        for name, run in zip(names, runs)
+        for group in groups
+        if (worst := _worst(run, group, group_of, metrics[0]))
+    ]
+    title = "Robustness to wordings and perturbations, against the prompt of training"
+    figure.describe(title, " ".join(said), [run["run"] for run in robustness["runs"] if "run" in run])
     return figure
+
+
+def _worst(run: dict, group: str, group_of: dict, metric: str) -> dict | None:
+    """The variant of a group under which the metric drops most; None where no drop is known."""
+    own = [one for one in run["variants"] if group_of[one["name"]] == group]
+    known = [one for one in own if one["relative_drop"][metric] is not None]
+    return max(known, key=lambda one: one["relative_drop"][metric], default=None)
 
 
 def _marker(index: int) -> dict:
@@ -120,7 +134,7 @@ def _names(runs: list[dict]) -> list[str]:
     for key, word in (("dataset", "on"), ("seed", "seed")):
         values = defaultdict(set)
         for name, run in zip(names, runs):
-            values[name].add(run[key])
+            values[name].add(run.get(key))
         names = [
             f"{name} {word} {run[key]}" if len(values[name]) > 1 else name for name, run in zip(names, runs)
         ]

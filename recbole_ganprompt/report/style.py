@@ -27,18 +27,40 @@ _STYLE = {
 }
 
 
+class Drawing(Figure):
+    """A figure that says in words, too, what it shows: for who can't see it, and for where it came from."""
+
+    words: dict[str, str] = {}
+
+    def describe(self, title: str, description: str, runs=(), **style) -> None:
+        """Head the figure with a title, and keep what goes into its files.
+
+        Parameters
+        ----------
+        title, description : str
+        runs : list of path
+            The folders of the runs that were drawn; their names go into the files.
+        style
+            Of the title, as for ``Figure.suptitle``.
+        """
+        self.suptitle(title, **style)
+        self.words = {"Title": title, "Description": description}
+        if runs:
+            self.words["Source"] = ", ".join(dict.fromkeys(Path(run).name for run in runs))
+
+
 def styled():
     """Our style as a context or a decorator: an importing program's own settings come back after it."""
     return matplotlib.style.context(["default", _STYLE])
 
 
 @styled()
-def save(figure: Figure, folder, name: str) -> list[Path]:
+def save(figure: Drawing, folder, name: str) -> list[Path]:
     """Write a figure as ``<name>.png`` (200 dots an inch) and ``<name>.svg``, each whole or not at all.
 
     Parameters
     ----------
-    figure : matplotlib Figure
+    figure : Drawing
     folder : path
         Made where it does not exist.
     name : str
@@ -51,7 +73,7 @@ def save(figure: Figure, folder, name: str) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+    for kind, metadata in (("png", figure.words), ("svg", {"Date": None, **figure.words})):
         handle, unfinished = tempfile.mkstemp(dir=folder, suffix=".tmp")
         os.close(handle)
         try:

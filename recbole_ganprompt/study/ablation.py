@@ -11,7 +11,7 @@ from recbole_ganprompt.checks import natural, text
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.report.figure import ablation_figure, save
 from recbole_ganprompt.report.names import metric_name
-from recbole_ganprompt.report.page import write_page
+from recbole_ganprompt.report.page import write_page_again
 from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
@@ -22,6 +22,7 @@ from recbole_ganprompt.study.options import (
     take_options,
 )
 from recbole_ganprompt.study.provenance import provenance
+from recbole_ganprompt.study.runs import configuration
 from recbole_ganprompt.writing import write_text
 
 RECOMMENDATION = ["auc", "gauc", "hit@1", "ndcg@3"]
@@ -62,7 +63,10 @@ GROUPS = {
         "title": "Attributes that diversify the texts",
         "figure": None,
         "measures": RECOMMENDATION,
-        "rows": {f"k = {count}": {"attributes": count} for count in range(6)},
+        # Without attributes there is nothing to reconstruct: the run that reconstructs no text.
+        "rows": {"k = 0": {"reconstructed_share": 0.0}}
+        | {f"k = {count}": {"attributes": count} for count in range(1, 6)},
+        "note": "k = 0 is the run with a share of 0 reconstructed texts: no attribute, no text made of it.",
     },
     "reconstructed": {
         "title": "Share of reconstructed texts in training",
@@ -71,6 +75,8 @@ GROUPS = {
         "rows": {f"{share:g}": {"reconstructed_share": share} for share in (0.0, 0.5, 1.0)},
     },
 }
+UNCHANGED = ("diversity", "step_two", "llm_tuning", "guidance", "attributes", "reconstructed_share")
+"""What a table says of the method that its variants change."""
 
 USAGE = f"""\
 usage: python run_ablation.py --dataset=ml-100k [--seeds=2024] [--key=value ...]
@@ -119,6 +125,7 @@ def ablation(arguments: list[str]) -> Path:
         raise UserError("Name a dataset: --dataset=ml-100k.")
     scopes = scoped_arguments(rest, [dataset])
     # Variants of different groups that are the same run, such as the unchanged method, share a cell.
+    unchanged = configuration(run_arguments(scopes, "GANPrompt", dataset, seeds[0]))
     cells: dict[str, Cell] = {}
     wanted: dict[tuple, Cell] = {}
     for group in options["groups"]:
@@ -138,41 +145,48 @@ def ablation(arguments: list[str]) -> Path:
         "seeds": seeds,
         "command": shlex.join(["python", "run_ablation.py", *arguments]),
         **provenance(),
+        "unchanged": {key: unchanged[key] for key in UNCHANGED},
     }
 
     def write(_):
-        record["groups"] = [_group(name, wanted, seeds) for name in options["groups"]]
+        record["groups"] = [_group(name, wanted, seeds, unchanged) for name in options["groups"]]
         write_text(folder / "ablation.json", json.dumps(record, indent=1))
 
     complete(list(cells.values()), options, folder / "logs", write)
     write(None)
     table = to_markdown(record)
     write_text(folder / "ablation.md", table)
+    print(table)
     save(ablation_figure(record), folder / "figures", "ablation")
     if (folder / "benchmark.json").is_file():
-        write_page(folder)
-    print(table)
+        write_page_again(folder)
     print(folder / "ablation.json")
     return folder / "ablation.json"
 
 
-def _group(name: str, wanted: dict, seeds: list[int]) -> dict:
+def _group(name: str, wanted: dict, seeds: list[int], unchanged) -> dict:
     group = GROUPS[name]
     rows = []
-    for label in group["rows"]:
+    for label, changes in group["rows"].items():
         records = [wanted[name, label, seed].record for seed in seeds]
-        failed = [record for record in records if record["status"] != "finished"]
-        row = {"label": label, "status": failed[0]["status"] if failed else "finished", "values": {}}
-        row["reason"] = failed[0]["reason"] if failed else None
-        row["runs"] = [record["run"] for record in records]
+        failed = [record for record in records if record["status"] == "failed"]
         found = [_measures(record["run"]) for record in records if record["status"] == "finished"]
+        row = {"label": label, "changes": changes, "values": {}}
+        row["default"] = all(unchanged[key] == value for key, value in changes.items())
+        row["status"] = next(
+            (record["status"] for record in records if record["status"] != "finished"), "finished"
+        )
+        row["finished"] = len(found)
+        row["failures"] = [f"seed {record['seed']}: {record['reason']}" for record in failed]
+        row["runs"] = [record["run"] for record in records]
         for measure in group["measures"]:
             values = [one[measure] for one in found if measure in one]
             if values:
                 sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 row["values"][measure] = {"mean": float(np.mean(values)), "sd": sd}
         rows.append(row)
-    return {"name": name, **{key: group[key] for key in ("title", "figure", "measures")}, "rows": rows}
+    kept = {key: group.get(key) for key in ("title", "figure", "note", "measures")}
+    return {"name": name, **kept, "rows": rows}
 
 
 def _measures(run: str) -> dict[str, float]:
@@ -190,11 +204,17 @@ def to_markdown(record: dict) -> str:
         rows = []
         for row in group["rows"]:
             cells = [_number(row["values"].get(measure)) for measure in group["measures"]]
-            note = f"failed: {row['reason']}" if row["status"] == "failed" else ""
-            rows.append([row["label"], *cells, note])
+            mean = f"mean of {row['finished']} of {len(record['seeds'])} seeds; " if row["finished"] else ""
+            note = f"{mean}failed: {'; '.join(row['failures'])}" if row["failures"] else ""
+            label = f"**{row['label']}** (default)" if row["default"] else row["label"]
+            rows.append([label, *cells, note])
         headers = ["", *map(metric_name, group["measures"]), ""]
         body = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
         parts.append(f"**{group['title']}**{figure}\n\n{body}\n")
+        if group["note"]:
+            parts.append(f"{group['note']}\n")
+    unchanged = ", ".join(f"`{key}: {value}`" for key, value in record["unchanged"].items())
+    parts.append(f"(default): as without any change, here {unchanged}. Every other row changes one thing.\n")
     return "\n".join(parts)
 
 

@@ -1,30 +1,41 @@
 """Robustness of finished runs against wording and spelling: ``run_robustness.py``."""
 
+import itertools
 import json
-from dataclasses import replace
+import shlex
+from collections import defaultdict
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 import recbole_ganprompt
 from recbole_ganprompt.checks import positive_integer, text
 from recbole_ganprompt.config import build_config
-from recbole_ganprompt.data.candidates import candidates_fingerprint
+from recbole_ganprompt.data.candidates import EvaluationSet, candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.evaluation.evaluator import score_texts
 from recbole_ganprompt.evaluation.perturbation import PERTURBATIONS
-from recbole_ganprompt.evaluation.robustness import METRICS, TRAINING, robustness
+from recbole_ganprompt.evaluation.robustness import (
+    METRICS,
+    TRAINING,
+    difference,
+    in_groups,
+    movement,
+    robustness,
+)
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.prompt.wordings import load_wordings
 from recbole_ganprompt.report.figure import robustness_figure, save
-from recbole_ganprompt.report.names import metric_name
-from recbole_ganprompt.report.page import write_page
-from recbole_ganprompt.run_folder import run_values
+from recbole_ganprompt.report.page import write_page_again
+from recbole_ganprompt.report.robustness_table import to_markdown
+from recbole_ganprompt.report.table import OURS
+from recbole_ganprompt.run_folder import identity, run_values
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
+from recbole_ganprompt.study.provenance import provenance
 from recbole_ganprompt.study.runs import given_gpus, reason_of
 from recbole_ganprompt.writing import write_text
 
@@ -32,8 +43,9 @@ USAGE = f"""\
 usage: python run_robustness.py --run=saved/runs/GANPrompt-ml-100k-... [--run=saved/runs/CoLLM-... ...]
 
 Asks finished runs of {", ".join(MODELS)} about their test candidates in wordings that no training saw
-(properties/prompt/held_out_wordings.yaml), and with perturbed titles and histories. Writes robustness.json, a
-table (.md) and a plot. The last line printed is the path of robustness.json.
+(properties/prompt/held_out_wordings.yaml), and with perturbed titles and histories; averages the seeds of
+each model and compares the models user by user. Writes robustness.json, tables (.md) and a plot. The last
+line printed is the path of robustness.json.
   --run=FOLDER            a finished run, or a benchmark's folder for all of its runs; may come several times
   --users=N               a fixed sample of so many users; all by default
   --out=FOLDER            where to write; the run's own folder, or saved/robustness for several
@@ -64,55 +76,63 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     Returns
     -------
     dict
-        An entry of ``runs`` in ``robustness.json``; ``examples``, and ``skipped``: wordings that this
-        tokenizer can't be asked in, with the reason.
+        An entry of ``runs`` in ``robustness.json``, with ``skipped``: wordings that this tokenizer can't be
+        asked in, with the reason; and what the study takes out of it again: ``scores`` by variant,
+        ``examples``, ``settings`` and ``candidates``.
 
     Raises
     ------
     UserError
         If it is no such run, or its data are not what they were.
     """
-    model, dataset, evaluation, record = open_run(folder, users, data_path)
+    model, dataset, everyone, record = open_run(folder, data_path=data_path)
+    # The users that a benchmark's page shows are always asked, whatever the sample.
+    examples = np.unique(np.linspace(0, len(everyone) - 1, EXAMPLES).astype(int))
+    sample = everyone if users is None else everyone.sample(users)
+    measured = np.flatnonzero(np.isin(everyone.users, sample.users))
+    asked = np.union1d(measured, examples)
+    parts = (getattr(everyone, field.name) for field in fields(everyone))
+    evaluation = EvaluationSet(*(part if part is None else part[asked] for part in parts))
 
     def scores(title=None, history=None):
         return _scores(model, dataset.titles, evaluation, title, history)
 
     own = model.prompts, model.answers
-    baseline, variants, skipped = scores(), {}, {}
+    found, skipped = {TRAINING: scores()}, {}
     for name, source in load_wordings("held_out").items():
         try:
             model.ask_in(source)
         except UserError as error:
             skipped[name] = str(error)
             continue
-        variants[name] = scores()
+        found[name] = scores()
     model.prompts, model.answers = own
     model.reader.answers = own[1]
     for name, perturbation in PERTURBATIONS.items():
-        variants[name] = scores(perturbation.title, perturbation.history)
-    groups = {name: "perturbation" if name in PERTURBATIONS else "wording" for name in variants}
-    found = robustness(baseline, variants, groups)
-    rows = np.unique(np.linspace(0, len(evaluation) - 1, EXAMPLES).astype(int))
-    everything = {TRAINING: baseline, **variants}
-    label = record["model"] + (" with prompt_diversity" if record["config"].get("prompt_diversity") else "")
+        found[name] = scores(perturbation.title, perturbation.history)
+    tokens = dataset.field2id_token[dataset.uid_field]
+    shown = []
+    for row in np.searchsorted(asked, examples):
+        orders = {name: np.argsort(-score[row], kind="stable").tolist() for name, score in found.items()}
+        shown.append({"user": str(tokens[evaluation.users[row]]), "orders": orders})
+    rows = np.searchsorted(asked, measured)
+    kept = {name: score[rows] for name, score in found.items()}
+    settings = identity(record["config"])
     return {
         "run": str(folder),
-        **{key: record[key] for key in ("dataset", "model", "seed")},
-        "label": label,
-        **found,
+        **{key: record[key] for key in ("dataset", "model", "seed", "candidates")},
+        "label": record["model"] + (" with prompt_diversity" if settings.get("prompt_diversity") else ""),
+        **robustness([kept], _groups(kept)),
         "skipped": skipped,
-        "examples": [
-            {
-                "dataset": record["dataset"],
-                "user": str(dataset.field2id_token[dataset.uid_field][evaluation.users[row]]),
-                "model": label,
-                "orders": {
-                    name: np.argsort(-score[row], kind="stable").tolist()
-                    for name, score in everything.items()
-                },
-            }
-            for row in rows
-        ],
+        "scores": kept,
+        "examples": shown,
+        "settings": {key: value for key, value in settings.items() if key != "seed"},
+    }
+
+
+def _groups(variants) -> dict[str, str]:
+    return {
+        name: "perturbation" if name in PERTURBATIONS else "wording" for name in variants if name != TRAINING
     }
 
 
@@ -188,23 +208,31 @@ def study(arguments: list[str]) -> Path:
         out = Path(given[0])
     out.mkdir(parents=True, exist_ok=True)
     tasks = {str(folder): (str(folder), options["users"], options["data_path"]) for folder in folders}
-    runs = {}
+    runs, failed = {}, []
     for outcome in run_tasks(measure_run, tasks, demand_of(options), address=options["ray_address"]):
         if outcome.error is not None:
-            print(f"{outcome.name}: failed: {reason_of(outcome.error)}", flush=True)
+            failed.append({"run": outcome.name, "reason": reason_of(outcome.error)})
+            print(f"{outcome.name}: failed: {failed[-1]['reason']}", flush=True)
         else:
             runs[outcome.name] = outcome.value
             print(f"{len(runs)}/{len(tasks)} {outcome.name}", flush=True)
     if not runs:
         raise UserError("No run could be measured; what each said stands above.")
-    record = _record([runs[name] for name in tasks if name in runs])
+    record = {
+        "command": shlex.join(["python", "run_robustness.py", *arguments]),
+        **provenance(),
+        "metrics": list(METRICS),
+        "variants": _variants(),
+        **compared([runs[name] for name in tasks if name in runs]),
+        "failed": failed,
+    }
     write_text(out / "robustness.json", json.dumps(record, indent=1, ensure_ascii=False))
     table = to_markdown(record)
     write_text(out / "robustness.md", table)
+    print(table)
     save(robustness_figure(record), out / "figures", "robustness")
     if (out / "benchmark.json").is_file():
-        write_page(out)
-    print(table)
+        write_page_again(out)
     print(out / "robustness.json")
     return out / "robustness.json"
 
@@ -218,46 +246,81 @@ def _runs(folder: Path) -> list[Path]:
     return [folder]
 
 
-def _record(runs: list[dict]) -> dict:
-    wordings = load_wordings("held_out")
+def _variants() -> list[dict]:
     described = [
         {
             "name": name,
             "group": "wording",
             "description": source.get("text") or f"{source['instruction']} {source['input']}",
         }
-        for name, source in wordings.items()
+        for name, source in load_wordings("held_out").items()
     ]
-    described += [
+    return described + [
         {"name": name, "group": "perturbation", "description": one.description}
         for name, one in PERTURBATIONS.items()
     ]
-    examples = [example for run in runs for example in run.pop("examples")]
-    return {"metrics": list(METRICS), "variants": described, "runs": runs, "examples": examples}
 
 
-def to_markdown(record: dict) -> str:
-    """The table: one row for each run and group of variants."""
-    headers = ["dataset", "run", "seed", "changed", "metric", "as trained", "mean", "worst", "sd"]
-    headers += ["relative drop [95 %]", "top-1 changed", "Kendall tau", "overlap@3"]
-    rows = []
-    for run in record["runs"]:
-        for group, summary in run["summary"].items():
-            for metric in ("auc", "gauc", "hit@1", "ndcg@3"):
-                one = summary["metrics"][metric]
-                drop = f"{100 * one['relative_drop']:.1f} % [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
-                row = [run["dataset"], run["label"], run["seed"], group, metric_name(metric)]
-                row += [f"{run['baseline'][metric]:.4f}", f"{one['mean']:.4f}", f"{one['worst']:.4f}"]
-                row += ["" if one["sd"] is None else f"{one['sd']:.4f}", drop]
-                row += [
-                    _with_interval(summary[name]) for name in ("top1_changed", "kendall_tau", "overlap@3")
-                ]
-                rows.append(row)
-    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True) + "\n"
+def compared(runs: list[dict]) -> dict:
+    """What the runs say together: the seeds of a label averaged, and labels against each other.
+
+    Parameters
+    ----------
+    runs : list of dict
+        From :func:`measure_run`.
+
+    Returns
+    -------
+    dict
+        ``runs`` (as ``robustness.json`` has them); ``labels``: the same for each label on each dataset, over
+        the variants that all runs there were asked in; ``comparisons``: each pair of labels on the same
+        users, ours first, with :func:`~recbole_ganprompt.evaluation.robustness.difference` by group; and
+        ``examples``, of each label's first run.
+    """
+    _tell_apart(runs)
+    places = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        places[run["dataset"], run["candidates"], run["users"]][run["label"]].append(run)
+    labels, comparisons, examples = [], [], []
+    for (dataset, *_), own in places.items():
+        asked = [list(run["scores"]) for some in own.values() for run in some]
+        groups = _groups(name for name in asked[0] if all(name in each for each in asked))
+        moved = {}
+        for label, some in own.items():
+            scores = [run["scores"] for run in some]
+            moved[label] = {group: movement(scores, names) for group, names in in_groups(groups).items()}
+            first = {"dataset": dataset, "label": label, "seeds": [run["seed"] for run in some]}
+            labels.append({**first, **robustness(scores, groups, moved[label])})
+            seed = {"dataset": dataset, "model": label, "seed": some[0]["seed"]}
+            examples += [{**seed, **example} for example in some[0]["examples"]]
+        ours_first = sorted(own, key=lambda label: own[label][0]["model"] != OURS)
+        for first, second in itertools.combinations(ours_first, 2):
+            for group in moved[first]:
+                pair = {"dataset": dataset, "first": first, "second": second, "group": group}
+                comparisons.append({**pair, **difference(moved[first][group], moved[second][group])})
+    own = {"scores", "examples", "settings", "candidates"}
+    return {
+        "runs": [{key: value for key, value in run.items() if key not in own} for run in runs],
+        "labels": labels,
+        "comparisons": comparisons,
+        "examples": examples,
+    }
 
 
-def _with_interval(value: dict) -> str:
-    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def _tell_apart(runs: list[dict]) -> None:
+    """Runs of one label on one dataset whose settings differ are no seeds of the same: they get labels of
+    their own."""
+    labels = defaultdict(list)
+    for run in runs:
+        labels[run["dataset"], run["label"]].append(run)
+    for some in labels.values():
+        first = some[0]["settings"]
+        # A key that one of them doesn't have is newer than that run.
+        keys = [key for key in first if all(key in run["settings"] for run in some)]
+        for key in keys:
+            if any(run["settings"][key] != first[key] for run in some):
+                for run in some:
+                    run["label"] += f", {key}={run['settings'][key]}"
 
 
 def main(arguments=None) -> int:

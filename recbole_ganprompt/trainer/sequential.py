@@ -1,6 +1,7 @@
 """Training and evaluating RecBole's sequential models under the shared protocol."""
 
 import copy
+import json
 
 import torch
 from recbole.trainer import Trainer
@@ -12,6 +13,7 @@ from recbole_ganprompt.evaluation.evaluator import configured_metrics, score_can
 from recbole_ganprompt.model.sequence_training import SequenceTraining, training_windows
 from recbole_ganprompt.seeding import SeededBatches, random_states, restore_random
 from recbole_ganprompt.trainer.stages import Stages
+from recbole_ganprompt.writing import write_text
 
 
 class SequentialTrainer(Trainer):
@@ -34,6 +36,8 @@ class SequentialTrainer(Trainer):
         Seconds and memory of each stage.
     findings : dict
         What a run found out beside its metrics, for ``result.json``.
+    curves : dict of list
+        Loss (the mean of an epoch's batches) and validation metrics by epoch, for figures.
     checkpoints : Checkpoints
         Where training leaves its state, and finds that of a killed one.
     """
@@ -46,6 +50,7 @@ class SequentialTrainer(Trainer):
         self.directory = None
         self.stages = Stages()
         self.findings = {}
+        self.curves: dict[str, list] = {}
         self.checkpoints = Checkpoints()
         self._epoch = self._batch = self._halvings = 0
         self._evaluation_sets = {}
@@ -86,6 +91,7 @@ class SequentialTrainer(Trainer):
                 "epoch": 0,
                 "best_state": None,
                 "losses": {},
+                "curve": [],
                 "optimizer": None,
             }
             self._halvings = halvings
@@ -98,6 +104,7 @@ class SequentialTrainer(Trainer):
             for name in nothing:
                 setattr(self, name, state[name])
             self.best_state, self.train_loss_dict = state["best_state"], dict(state["losses"])
+            self.curves = {"training": list(state.get("curve", ()))}
             self.start_epoch = state["epoch"]
             restore_random(state["random"])
             train_data.generator.set_state(state["loader"])
@@ -119,7 +126,10 @@ class SequentialTrainer(Trainer):
             with torch.autograd.set_detect_anomaly(False), bar:
                 return fit(train_data, valid_data, verbose, saved, False, epoch_done)
 
-        return rolling_back(train, self.checkpoints)
+        best = rolling_back(train, self.checkpoints)
+        if self.directory is not None:
+            write_text(self.directory / "curves.json", json.dumps(self.curves, indent=1))
+        return best
 
     def _state(self, epoch: int, train_data) -> dict:
         """Where training stands before an epoch."""
@@ -131,6 +141,7 @@ class SequentialTrainer(Trainer):
             "random": random_states(),
             "loader": train_data.generator.get_state(),
             "losses": self.train_loss_dict,
+            "curve": self.curves["training"],
             "epoch": epoch,
             "halvings": self._halvings,
         }
@@ -152,8 +163,17 @@ class SequentialTrainer(Trainer):
             self.checkpoints.reached(lambda: self._state(epoch_idx, train_data))
         self._epoch, self._batch = epoch_idx, 0
         if self._learns_windows():
-            return self._train_windows(train_data)
-        return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+            loss = self._train_windows(train_data)
+        else:
+            loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        total = sum(loss) if isinstance(loss, tuple) else loss
+        self.curves["training"].append({"epoch": epoch_idx, "loss": total / self._batch, "valid": None})
+        return loss
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.curves["training"][-1]["valid"] = dict(result)
+        return score, result
 
     def _train_windows(self, train_data) -> float:
         if self._windows is None:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from recbole_ganprompt.evaluation.perturbation import PERTURBATIONS
-from recbole_ganprompt.evaluation.robustness import agreement, robustness
+from recbole_ganprompt.evaluation.robustness import (
+    TRAINING,
+    agreement,
+    decided,
+    difference,
+    movement,
+    robustness,
+)
 
 GENERATOR = np.random.default_rng(0)
 SCORES = GENERATOR.normal(size=(200, 10))
@@ -34,7 +41,7 @@ def test_a_steady_model_drops_less_and_agrees_more():
         name: good + GENERATOR.normal(scale=0.1 if kind == "wording" else 3, size=good.shape)
         for name, kind in groups.items()
     }
-    found = robustness(good, variants, groups)
+    found = robustness([{TRAINING: good, **variants}], groups)
     steady, shaken = found["summary"]["wording"], found["summary"]["perturbation"]
     assert found["users"] == 200 and len(found["variants"]) == 6
     for metric in ("auc", "gauc", "hit@1"):
@@ -44,6 +51,44 @@ def test_a_steady_model_drops_less_and_agrees_more():
         assert one["low"] < one["relative_drop"] < one["high"] and one["low"] > 0
     assert steady["kendall_tau"]["mean"] > 0.8 > shaken["kendall_tau"]["high"]
     assert steady["top1_changed"]["high"] < shaken["top1_changed"]["low"]
+
+
+def test_two_models_are_compared_on_the_same_users():
+    """The noise that both models share falls out of a paired difference, but not of two intervals."""
+    shared = 3 * GENERATOR.normal(size=SCORES.shape)
+    shared[:100] = 0  # half the users aren't moved at all
+    good = SCORES.copy()
+    good[:, 0] += 1.5
+
+    def model(scale):
+        seeds = [{TRAINING: good, "terse": good + scale * shared} for _ in range(2)]
+        for seed in seeds:
+            seed["polite"] = seed["terse"] + 0.1 * GENERATOR.normal(size=good.shape)
+        return movement(seeds, ["terse", "polite"])
+
+    steady, shaken = model(0.5), model(0.6)
+    found = difference(steady, shaken)
+    tau = found["kendall_tau"]
+    assert tau["low"] > 0 and decided(tau)
+    separate = [np.quantile(one["kendall_tau"], (0.025, 0.975)) for one in (steady, shaken)]
+    assert separate[0][0] < separate[1][1]  # two intervals alone don't tell them apart
+    assert tau["difference"] == pytest.approx(steady["kendall_tau"][0] - shaken["kendall_tau"][0])
+    same = difference(steady, steady)
+    assert same["relative_drop"]["gauc"] == {"difference": 0, "low": 0, "high": 0}
+    assert not decided(same["relative_drop"]["gauc"])
+
+
+def test_seeds_are_averaged_and_a_drop_from_zero_is_none():
+    never = SCORES.copy()
+    never[:, 0] = -9  # no user's positive is ever first
+    runs = [{TRAINING: never, "terse": scores} for scores in (never, SCORES)]
+    found = robustness(runs, {"terse": "wording"})
+    alone = [robustness([run], {"terse": "wording"})["variants"][0]["metrics"]["mrr@3"] for run in runs]
+    assert found["variants"][0]["metrics"]["mrr@3"] == pytest.approx(np.mean(alone)) != alone[1]
+    measured = found["summary"]["wording"]["metrics"]["hit@1"]
+    assert found["baseline"]["hit@1"] == 0 < measured["mean"]
+    assert [measured[key] for key in ("relative_drop", "low", "high")] == [None] * 3
+    assert found["variants"][0]["relative_drop"]["hit@1"] is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -24,9 +24,11 @@ TITLES = [
 ]
 EVIL = '"><b onclick=alert(6)>Model'
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9" onload="alert(7)">
-<title>Drop by wording</title><desc>A bar for each model.</desc>
+<title>Drop by wording</title><metadata><description>A bar for each model.</description>
+<source>Gone-1, Low-1</source></metadata>
 <script>window.top.broken = alert(8)</script>
 <image href="http://example.com/x.png"/><rect width="5" height="9"/></svg>"""
+FIRST = "Amazon_Beauty"  # of which the paper has rows
 GAUC = {"Low": [0.5, 0.52], EVIL: [0.80, 0.84], "Mid": [0.75]}  # Mid's other seed failed
 
 
@@ -49,16 +51,16 @@ def cell(dataset, model, seed, seconds=None, reason=None):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work") / "saved" / "benchmarks" / "hostile"
     (folder / "figures").mkdir(parents=True)
-    (folder / "figures" / "robustness.svg").write_text(SVG)
-    cells = [cell("first", "None", 1, reason=TITLES[0] * 5)]
-    cells += [cell("first", "Low", 1, 100.5), cell("first", "Low", 2, 9.5), cell("first", EVIL, 1, 20.0)]
-    cells += [cell("first", EVIL, 2, 21.0), cell("first", "Mid", 1, 22.0)]
-    cells += [cell("first", "Mid", 2, reason=TITLES[1])]
+    (folder / "figures" / "drops.svg").write_text(SVG)
+    cells = [cell(FIRST, "None", 1, reason=TITLES[0] * 5)]
+    cells += [cell(FIRST, "Low", 1, 100.5), cell(FIRST, "Low", 2, 9.5), cell(FIRST, EVIL, 1, 20.0)]
+    cells += [cell(FIRST, EVIL, 2, 21.0), cell(FIRST, "Mid", 1, 22.0)]
+    cells += [cell(FIRST, "Mid", 2, reason=TITLES[1])]
     cells += [cell("<second>", "Low", 3, 30.0)]
     with (folder / "runs.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["dataset", "model", "seed", "split", "metric", "value"])
-        rows = [("first", model, seed, value) for model in GAUC for seed, value in enumerate(GAUC[model], 1)]
+        rows = [(FIRST, model, seed, value) for model in GAUC for seed, value in enumerate(GAUC[model], 1)]
         for dataset, model, seed, value in [*rows, ("<second>", "Low", 3, 0.6)]:
             for split, shift in (("valid", 0.1), ("test", 0.0)):
                 for metric in ("gauc", "hit@1", "ndcg@3", "mrr@5"):
@@ -70,7 +72,7 @@ def folder(tmp_path_factory):
             rate = 0.5 if done["model"] == EVIL else 0.001
             (directory / "config.yaml").write_text(f"epochs: 3\nlearning_rate: {rate}\nitem_text: '</pre>'\n")
     statistics = {"users": 12, "items": 2000, "interactions": 345, "sparsity": 98.5, "candidates": "ab12"}
-    test = {"dataset": "first", "metric": "gauc", "best": EVIL, "second": "Mid", "difference": 0.07}
+    test = {"dataset": FIRST, "metric": "gauc", "best": EVIL, "second": "Mid", "difference": 0.07}
     pooled = {
         **test,
         "metric": "hit@1",
@@ -82,12 +84,12 @@ def folder(tmp_path_factory):
     }
     benchmark = {
         "name": "</title><script>alert(9)</script>",
-        "command": "python run_benchmark.py --name='<b>'",
+        "command": "python run_benchmark.py --name='<b>' --paper",
         "date": "2026-01-02T03:04:05",
         "commit": None,
         "machine": {"processor": "<i>", "cores": 2, "memory_gb": 24, "gpu": None},
         "metrics": ["gauc", "hit@1", "ndcg@3", "mrr@5"],
-        "datasets": {"first": statistics, "<second>": statistics},
+        "datasets": {FIRST: statistics, "<second>": statistics},
         "cells": cells,
         "significance": [
             {**test, "low": 0.01, "high": 0.1, "p": 0.001, "p_corrected": 0.004, "stars": "**"},
@@ -108,32 +110,34 @@ def folder(tmp_path_factory):
     summary["metrics"]["gauc"] |= {"low": -0.02, "high": 0.01}
     changed = {"top1_changed": 0.1, "kendall_tau": 0.9, "overlap@3": 0.9}
     changed |= {"name": "polite", "metrics": {"gauc": 0.7}, "relative_drop": {"gauc": -0.01}}
-    study = {"run": "saved/runs/Evil-1", "dataset": "first", "model": EVIL, "label": EVIL, "seed": 1}
+    study = {"run": "saved/runs/Evil-1", "dataset": FIRST, "model": EVIL, "label": EVIL, "seed": 1}
     study |= {"users": 12, "baseline": {"gauc": 0.69}, "variants": [changed], "summary": {"wording": summary}}
+    study["skipped"] = {"terse": TITLES[2]}
+    low, nothing = {**study, "label": "Low", "seeds": [1, 2]}, {"difference": None, "low": None, "high": None}
+    clear = {"difference": -0.0234, "low": -0.03, "high": -0.01}
+    pair = {"dataset": FIRST, "first": EVIL, "second": "Low", "group": "wording"}
+    pair |= {"relative_drop": {"gauc": clear}, "top1_changed": nothing}
+    pair |= {"kendall_tau": {"difference": 0.02, "low": -0.01, "high": 0.05}, "overlap@3": nothing}
     robustness = {
         "metrics": ["gauc"],
         "variants": [{"name": "polite", "group": "wording", "description": TITLES[0]}],
         "runs": [study],
-        "examples": [{"dataset": "first", "user": "u<1>", "model": EVIL, "orders": orders}],
+        "labels": [{**study, "seeds": [1]}, low],
+        "comparisons": [pair],
+        "failed": [{"run": "saved/runs/Broken-1", "reason": TITLES[3]}],
+        "examples": [{"dataset": FIRST, "user": "u<1>", "model": EVIL, "seed": 1, "orders": orders}],
     }
+    kl = {"kl": {"mean": 0.2, "sd": 0.1}}
     rows = [
-        {
-            "label": "Div-ori",
-            "status": "finished",
-            "reason": None,
-            "values": {"kl": {"mean": 0.2, "sd": 0.1}},
-        },
-        {"label": "<Div-all>", "status": "failed", "reason": TITLES[0], "values": {}},
+        {"label": "Div-ori", "status": "finished", "failures": [], "values": kl, "default": True},
+        {"label": "Div-cos", "status": "failed", "failures": ["seed 2: " + TITLES[0]], "values": kl},
+        {"label": "<Div-all>", "status": "failed", "failures": [TITLES[0], TITLES[1]], "values": {}},
     ]
-    group = {
-        "name": "diversity",
-        "title": "Diversity",
-        "figure": "Figure 7",
-        "measures": ["kl"],
-        "rows": rows,
-    }
-    ablation = {"dataset": "first", "seeds": [1, 2], "groups": [group]}
-    files = {"benchmark": benchmark, "examples": {"first": [example], "<second>": [other]}}
+    for row, finished in zip(rows, (2, 1, 0)):
+        row["finished"] = finished
+    group = {"name": "diversity", "title": "Diversity", "figure": None, "measures": ["kl"], "rows": rows}
+    ablation = {"dataset": FIRST, "seeds": [1, 2], "groups": [group], "unchanged": {"step_two": "all"}}
+    files = {"benchmark": benchmark, "examples": {FIRST: [example], "<second>": [other]}}
     files |= {"robustness": robustness, "ablation": ablation}
     for name, value in files.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
@@ -178,6 +182,19 @@ def test_nothing_breaks_out_and_nothing_is_loaded(page):
     assert policy.startswith("default-src 'none'") and "http" not in policy
     (image,) = (a for tag, a in found.elements if tag == "img")
     assert image["alt"] == "Drop by wording. A bar for each model."
+    assert "of Gone-1, which is not in the table" in found.text
+
+
+def test_it_says_what_was_compared_and_what_was_left_out(page):
+    html = page.read_text(encoding="utf-8")
+    shown = " ".join(Elements(html).text.split())
+    assert f"{EVIL} − Low" in shown and "<strong>−2.3 (−3.0 to −1.0)</strong>" in html
+    assert "0.020 (−0.010 to 0.050)" in shown and "<strong>0.020" not in html
+    assert f"Not asked in terse: {EVIL} on {FIRST}, seed 1: {TITLES[2]}" in shown
+    assert f"Failed: saved/runs/Broken-1: {TITLES[3]}" in shown and "under each wording, seed 1." in shown
+    assert "Div-ori (default)" in shown and "here step_two: all" in shown and "None of the paper" not in shown
+    assert f"Div-cos is the mean of 1 of 2 seeds; failed: seed 2: {TITLES[0]}." in shown
+    assert "The paper’s numbers are from its own extract" in shown and html.count("(paper)") == 3
 
 
 def test_the_numbers_are_those_of_the_test_split(folder):
@@ -207,6 +224,9 @@ def test_a_folder_without_a_benchmark_is_a_users_mistake(tmp_path):
     (tmp_path / "runs.csv").write_text("")
     (tmp_path / "benchmark.json").write_text("{")
     with pytest.raises(UserError, match="benchmark.json is not JSON"):
+        write_page(tmp_path)
+    (tmp_path / "benchmark.json").write_text('{"cells": [], "metrics": []}')  # of one that goes on
+    with pytest.raises(UserError, match="no results of a finished benchmark"):
         write_page(tmp_path)
 
 
@@ -241,6 +261,10 @@ def opened(browser, page):
     return browser
 
 
+PAPER = ["–", "–", "+1.3"]
+PAPERS = ["SASRec (paper)", "BERT4Rec (paper)", "Impr. (%) (paper)"]
+
+
 def column(browser, table, index):
     """First line of each cell of a column, the header's left out."""
     text = "row => row.cells[arguments[1]]?.innerText.split('\\n')[0]"
@@ -254,13 +278,13 @@ def test_a_header_sorts_by_mouse_and_by_keyboard(opened):
     failed = column(opened, table, 1)[0]
     button.click()
     assert gauc.get_attribute("aria-sort") == "descending"
-    assert column(opened, table, 1) == ["0.8200**", "0.7500", "0.5100", failed, "+9.3"]
+    assert column(opened, table, 1) == ["0.8200**", "0.7500", "0.5100", failed, "+9.3", *PAPER]
     assert opened.find_element("id", "announcement").text == "Sorted by GAUC, descending."
     button.send_keys("\ue007")  # Enter
     assert gauc.get_attribute("aria-sort") == "ascending"
-    assert column(opened, table, 1) == ["0.5100", "0.7500", "0.8200**", failed, "+9.3"]
+    assert column(opened, table, 1) == ["0.5100", "0.7500", "0.8200**", failed, "+9.3", *PAPER]
     table.find_element("css selector", "thead th button").send_keys(" ")
-    assert column(opened, table, 0) == [EVIL, "Low", "Mid", "None", "Impr. (%) of best over second"]
+    assert column(opened, table, 0) == [EVIL, "Low", "Mid", "None", "Impr. (%) of best over second", *PAPERS]
     assert gauc.get_attribute("aria-sort") is None
     runs = opened.find_element("css selector", "#runs table")
     runs.find_elements("css selector", "thead button")[4].click()

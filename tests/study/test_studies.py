@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from toy_dataset import toy_arguments, write_toy
 
+from recbole_ganprompt.report.figure import curves_figure
 from recbole_ganprompt.study import ablation, benchmark, robustness
 from recbole_ganprompt.study.cluster import connected
 from recbole_ganprompt.study.runs import configuration
@@ -150,26 +151,87 @@ def test_robustness_asks_the_language_models_of_a_benchmark(whole):
             <= wording["top1_changed"]["mean"]
             <= wording["top1_changed"]["high"]
         )
-    assert "robustness" in (whole / "index.html").read_text().lower()
-    assert (whole / "figures" / "robustness.svg").is_file()
+    (label,) = record["labels"]
+    assert label["seeds"] == [3] and label["summary"] == record["runs"][0]["summary"]
+    assert record["comparisons"] == record["failed"] == []
+    assert "under each wording, seed 3" in (whole / "index.html").read_text()
+    listed = (whole / "robustness.md").read_text()
+    assert listed.count("- not asked in ") == len(record["runs"][0]["skipped"])
+    assert "the worst wording for GAUC is" in (whole / "figures" / "robustness.svg").read_text()
 
 
-def test_ablation_shares_the_unchanged_run(folder, whole, monkeypatch):
-    rows = {"reconstructed": ["0", "0.5"], "guidance": ["vector", "both"]}
-    for group, labels in rows.items():  # not all of them, for time
-        kept = {label: ablation.GROUPS[group]["rows"][label] for label in labels}
-        monkeypatch.setitem(ablation.GROUPS[group], "rows", kept)
-    given = [one for one in command(folder) if one.split("=")[0] not in ("--datasets", "--models", "--name")]
-    path = ablation.ablation(["--dataset=toy", "--groups=reconstructed,guidance", *given])
-    record = json.loads(path.read_text())
+ROWS = {"reconstructed": ["0", "0.5"], "guidance": ["vector", "both"], "attributes": ["k = 0", "k = 2"]}
+
+
+@pytest.fixture(scope="module")
+def ablated(folder, whole):
+    with pytest.MonkeyPatch.context() as patch:
+        for group, labels in ROWS.items():  # not all of them, for time
+            kept = {label: ablation.GROUPS[group]["rows"][label] for label in labels}
+            patch.setitem(ablation.GROUPS[group], "rows", kept)
+        given = [
+            one for one in command(folder) if one.split("=")[0] not in ("--datasets", "--models", "--name")
+        ]
+        return ablation.ablation(["--dataset=toy", f"--groups={','.join(ROWS)}", *given])
+
+
+def test_ablation_shares_the_unchanged_run(whole, ablated):
+    record = json.loads(ablated.read_text())
     found = {row["label"]: row for group in record["groups"] for row in group["rows"]}
-    assert list(found) == [*rows["reconstructed"], *rows["guidance"]]
+    assert list(found) == [label for labels in ROWS.values() for label in labels]
     assert all(row["status"] == "finished" and 0 < row["values"]["auc"]["mean"] < 1 for row in found.values())
     # The unchanged method is one run in all groups, and here the benchmark's.
-    assert found["both"]["runs"] == found["0.5"]["runs"] == [cells(whole)["GANPrompt"]["run"]]
+    unchanged = [label for label, row in found.items() if row["default"]]
+    assert unchanged == ["0.5", "both", "k = 2"]
+    assert all(found[label]["runs"] == [cells(whole)["GANPrompt"]["run"]] for label in unchanged)
+    assert found["k = 0"]["runs"] == found["0"]["runs"]  # neither reconstructs a text
     assert len({row["runs"][0] for row in found.values()}) == 3
-    assert "| both" in (path.parent / "ablation.md").read_text()
-    assert (path.parent / "figures" / "ablation.svg").is_file()
+    table = (ablated.parent / "ablation.md").read_text()
+    assert "| **both** (default)" in table and "`attributes: 2`" in table
+    assert "Share of reconstructed texts in training: AUC is best with" in (
+        (ablated.parent / "figures" / "ablation.svg").read_text()
+    )
+
+
+def test_models_are_compared_on_a_sample_of_users(folder, whole, ablated, capsys):
+    groups = {group["name"]: group["rows"] for group in json.loads(ablated.read_text())["groups"]}
+    runs = {row["label"]: row["runs"][0] for row in groups["guidance"]}
+    unfinished = folder / "unfinished"
+    unfinished.mkdir()
+    summary = json.loads((whole / "benchmark.json").read_text())
+    summary.pop("datasets")  # as while its runs are made
+    (unfinished / "benchmark.json").write_text(json.dumps(summary))
+    given = [*(f"--run={run}" for run in runs.values()), "--users=20", f"--out={unfinished}"]
+    record = json.loads(robustness.study([*given, "--memory_per_run=1"]).read_text())
+    # Runs of other settings are no seeds of the same model.
+    labels = [f"GANPrompt, guidance={guidance}" for guidance in runs]
+    assert [one["label"] for one in record["labels"]] == labels
+    assert [one["users"] for one in record["runs"]] == [20, 20]
+    pairs = {(one["first"], one["second"], one["group"]) for one in record["comparisons"]}
+    assert pairs == {(*labels, "wording"), (*labels, "perturbation")}
+    for one in record["comparisons"]:
+        means = [each["summary"][one["group"]]["kendall_tau"]["mean"] for each in record["labels"]]
+        found = one["kendall_tau"]
+        assert found["low"] < found["difference"] < found["high"]
+        assert found["difference"] == pytest.approx(means[0] - means[1])
+    # The benchmark's users are asked too, in the sample or not.
+    users = {one["user"] for one in json.loads((whole / "examples.json").read_text())["toy"]}
+    for label in labels:
+        assert {one["user"] for one in record["examples"] if one["model"] == label} == users
+    printed = capsys.readouterr().out
+    assert f"{labels[0]} − {labels[1]}" in printed and "index.html is not written: " in printed
+    assert not (unfinished / "index.html").exists()
+
+
+def test_a_model_without_a_prompt_has_curves_too(whole):
+    run = Path(cells(whole)["SASRec"]["run"])
+    curve = json.loads((run / "curves.json").read_text())["training"]
+    assert [entry["epoch"] for entry in curve] == [0, 1] and curve[0]["loss"] > curve[1]["loss"]
+    # The better epoch's weights are what the run keeps.
+    best = max(entry["valid"]["gauc"] for entry in curve)
+    assert json.loads((run / "result.json").read_text())["valid"]["gauc"] == pytest.approx(best, abs=1e-6)
+    panels = [axes.get_ylabel() for axes in curves_figure(run).axes]
+    assert panels == ["loss (nats)", "AUC", "GAUC", "HR@1", "NDCG@3"]
 
 
 def test_every_variant_of_an_ablation_is_a_valid_configuration():
