@@ -49,15 +49,12 @@ class StepTrainer(SequentialTrainer):
 
     Attributes
     ----------
-    curves : dict of list
-        Loss and validation metric by step, for figures.
     epoch_ended : callable or None
         Takes the :class:`Step`, the epoch's number and its metrics on the sample of validation users.
     """
 
     def __init__(self, config, model):
         super().__init__(config, model)
-        self.curves: dict[str, list] = {}
         self.epoch_ended = None
 
     def run_step(self, step: Step, parameters, epoch_batches, loss_of_batch, valid_data, key: dict):
