@@ -41,7 +41,8 @@ Finished runs are kept: the same command again does only what is missing. The la
   --metrics=auc,gauc,hit@1,hit@3,ndcg@3,mrr@3     columns of the table
   --name=NAME             of the result's folder; the datasets' names by default
   --runs=FOLDER,...       checkpoint_dirs whose finished runs count too
-  --paper                 the paper's own numbers below ours
+  --paper                 the paper's own numbers below ours, as far as properties/paper.yaml has them: on
+                          Amazon_Beauty AUC of SASRec and BERT4Rec, and Impr. (%) in AUC, GAUC and HR@1
 {RUN_HELP}
 Any key of run_recbole.py goes to every run; --TALLRec.llm_epochs=3 to TALLRec's alone, and
 --Amazon_Beauty.user_inter_num_interval="[7,inf)" to those on that dataset."""

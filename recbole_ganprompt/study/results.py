@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.evaluation.significance import compare, holm, per_user, stars
+from recbole_ganprompt.evaluation.significance import LEVEL, compare, confidence, holm, per_user, stars
 from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.report import table as tables
@@ -110,7 +110,7 @@ def _long_form(finished: list[dict]) -> pd.DataFrame:
 
 
 def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: list[str]) -> list[dict]:
-    """Best against second in each metric, the p values corrected for the number of metrics."""
+    """Best against second in each metric, p values and intervals corrected for the number of metrics."""
     found = []
     for metric in metrics:
         means = (
@@ -129,7 +129,7 @@ def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: li
             )
             for model in means.index[:2]
         ]
-        result = compare(*values)
+        result = compare(*values, len(metrics))
         found.append(
             {
                 "dataset": dataset,
@@ -139,11 +139,13 @@ def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: li
                 "difference": result.difference,
                 "low": result.low,
                 "high": result.high,
+                "confidence": confidence(len(metrics)),
                 "p": result.p,
+                "agrees": result.agrees,
             }
         )
     for one, corrected in zip(found, holm([one["p"] for one in found])):
-        one.update(p_corrected=float(corrected), stars=stars(corrected))
+        one.update(p_corrected=float(corrected), stars=stars(corrected) if one["agrees"] else "")
     return found
 
 
@@ -169,18 +171,24 @@ def _table(name: str, results, summary: dict, found: list[dict], options: dict) 
             label: [str(values.get(metric, "–")) for metric in options["metrics"]]
             for label, values in rows.items()
         }
-        table.notes.append("The paper's numbers are from its own extract of the data and its own candidates.")
+        if rows:
+            table.notes.append(
+                "The paper's numbers are from its own extract of the data and its own candidates."
+            )
     table.notes.append("Mean ± standard deviation over seeds; best and second of each column are marked.")
     for one in found:
         against = f"{one['best']} over {one['second']} by {one['difference']:.4f}"
         interval = f"[{one['low']:.4f}, {one['high']:.4f}]"
         p = f"p = {one['p_corrected']:.2g} {one['stars']}".rstrip()
+        if one["p_corrected"] < LEVEL and not one["agrees"]:
+            p += " (no star: interval and signed ranks don't both speak for it)"
         table.notes.append(f"{metric_name(one['metric'])}: {against} {interval}, {p}")
     if found:
         table.notes.append(
-            "Differences with 95 % bootstrap intervals over users, seeds averaged; Wilcoxon signed-rank test "
-            f"paired by user, Holm-corrected for {len(found)} metrics: * p < 0.05, ** p < 0.01, "
-            "*** p < 0.001."
+            f"Differences with {100 * found[0]['confidence']:.4g} % bootstrap intervals over users (together "
+            f"95 % for {len(found)} metrics), seeds averaged; Wilcoxon signed-rank test paired by user, "
+            f"Holm-corrected for {len(found)} metrics: * p < 0.05, ** p < 0.01, *** p < 0.001, where "
+            "interval and signed ranks both name the model with the higher mean."
         )
     return table
 
