@@ -9,9 +9,9 @@ from tabulate import tabulate
 
 from recbole_ganprompt.checks import natural, text
 from recbole_ganprompt.errors import UserError, exit_status
+from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.report.figure import ablation_figure, save
 from recbole_ganprompt.report.names import metric_name
-from recbole_ganprompt.report.page import write_page
 from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
@@ -21,7 +21,7 @@ from recbole_ganprompt.study.options import (
     scoped_arguments,
     take_options,
 )
-from recbole_ganprompt.study.provenance import provenance
+from recbole_ganprompt.study.results import refresh_page
 from recbole_ganprompt.writing import write_text
 
 RECOMMENDATION = ["auc", "gauc", "hit@1", "ndcg@3"]
@@ -149,8 +149,7 @@ def ablation(arguments: list[str]) -> Path:
     table = to_markdown(record)
     write_text(folder / "ablation.md", table)
     save(ablation_figure(record), folder / "figures", "ablation")
-    if (folder / "benchmark.json").is_file():
-        write_page(folder)
+    refresh_page(folder)
     print(table)
     print(folder / "ablation.json")
     return folder / "ablation.json"

@@ -17,6 +17,7 @@ from pathlib import Path
 from recbole_ganprompt.checks import natural, text, truth
 from recbole_ganprompt.cli import BASELINES
 from recbole_ganprompt.errors import UserError, exit_status
+from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,
@@ -26,7 +27,6 @@ from recbole_ganprompt.study.options import (
     scoped_arguments,
     take_options,
 )
-from recbole_ganprompt.study.provenance import provenance
 from recbole_ganprompt.study.results import write_results
 from recbole_ganprompt.writing import write_text
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,6 @@ def write_results(folder: Path, summary: dict, configs: dict, options: dict) -> 
         ``metrics`` and ``paper``.
     """
     datasets = {name: TextSequentialDataset(config) for name, config in configs.items()}
-    _same_candidates(summary["cells"])
     finished = [cell for cell in summary["cells"] if cell["status"] == "finished"]
     summary["datasets"] = {
         name: {
@@ -71,6 +71,21 @@ def write_results(folder: Path, summary: dict, configs: dict, options: dict) -> 
     print(write_page(folder))
 
 
+def refresh_page(folder: Path) -> None:
+    """Write a benchmark's page again where another study has put its results into the folder.
+
+    A benchmark that is still to be finished has no page yet; its own last step then writes it with all that
+    is there. In a folder without a benchmark there is nothing to do.
+    """
+    path = folder / "benchmark.json"
+    if not path.is_file():
+        return
+    if "significance" in json.loads(path.read_text(encoding="utf-8")):
+        write_page(folder)
+    else:
+        print(f"{folder} is of an unfinished benchmark: its index.html follows when run_benchmark.py ends.")
+
+
 def _figures(folder: Path, finished: list[dict]) -> None:
     """Curves of each language model's first seed, and the classes of GANPrompt's diversity encoder."""
     drawn = set()
@@ -82,17 +97,6 @@ def _figures(folder: Path, finished: list[dict]) -> None:
         for kind, figure in (("curves", curves_figure), ("classes", classes_figure)):
             with contextlib.suppress(UserError):  # a run without a diversity encoder has no classes
                 save(figure(cell["run"]), folder, f"{name}-{kind}")
-
-
-def _same_candidates(cells: list[dict]) -> None:
-    """A run that ranked other lists than the rest of its dataset is no part of the table."""
-    for dataset in {cell["dataset"] for cell in cells}:
-        finished = [cell for cell in cells if cell["dataset"] == dataset and cell["status"] == "finished"]
-        prints = [cell["candidates"] for cell in finished]
-        for cell in finished:
-            if prints.count(cell["candidates"]) <= len(prints) / 2 and len(set(prints)) > 1:
-                reason = f"It ranked other candidates than the others: delete {cell['run']} and run again."
-                cell.update(status="failed", reason=reason)
 
 
 def _long_form(finished: list[dict]) -> pd.DataFrame:
@@ -183,6 +187,12 @@ def _table(name: str, results, summary: dict, found: list[dict], options: dict) 
         if one["p_corrected"] < LEVEL and not one["agrees"]:
             p += " (no star: interval and signed ranks don't both speak for it)"
         table.notes.append(f"{metric_name(one['metric'])}: {against} {interval}, {p}")
+    finished = [cell for cell in cells if cell["status"] == "finished"]
+    for what, of in (("commits", _commit), ("machines", _machine)):
+        counts = Counter(of(cell["provenance"]) for cell in finished)
+        if len(counts) > 1:
+            shown = "; ".join(f"{name} ({count})" for name, count in counts.items())
+            table.notes.append(f"The runs are of several {what} (number of runs): {shown}.")
     if found:
         table.notes.append(
             f"Differences with {100 * found[0]['confidence']:.4g} % bootstrap intervals over users (together "
@@ -191,6 +201,19 @@ def _table(name: str, results, summary: dict, found: list[dict], options: dict) 
             "interval and signed ranks both name the model with the higher mean."
         )
     return table
+
+
+def _commit(made: dict | None) -> str:
+    if not made or not made["commit"]:
+        return "not known"
+    return made["commit"] + (" with changes" if made["dirty"] else "")
+
+
+def _machine(made: dict | None) -> str:
+    if not made:
+        return "not known"
+    one = made["machine"]
+    return f"{one['processor']}, {one['cores']} cores, {one['gpu'] or 'no GPU'}"
 
 
 def _ranks(scores: dict, datasets: dict) -> pd.DataFrame:

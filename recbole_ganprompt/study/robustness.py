@@ -21,10 +21,10 @@ from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.prompt.wordings import load_wordings
 from recbole_ganprompt.report.figure import robustness_figure, save
 from recbole_ganprompt.report.names import metric_name
-from recbole_ganprompt.report.page import write_page
 from recbole_ganprompt.run_folder import run_values
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
+from recbole_ganprompt.study.results import refresh_page
 from recbole_ganprompt.study.runs import given_gpus, reason_of
 from recbole_ganprompt.writing import write_text
 
@@ -202,8 +202,7 @@ def study(arguments: list[str]) -> Path:
     table = to_markdown(record)
     write_text(out / "robustness.md", table)
     save(robustness_figure(record), out / "figures", "robustness")
-    if (out / "benchmark.json").is_file():
-        write_page(out)
+    refresh_page(out)
     print(table)
     print(out / "robustness.json")
     return out / "robustness.json"
