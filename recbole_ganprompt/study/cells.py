@@ -151,8 +151,9 @@ def complete(cells: list[Cell], options: dict, logs: Path, save) -> None:
         log = logs / f"{name}.log"
         log.unlink(missing_ok=True)
         tasks[name] = (cell.arguments, str(log))
+    address = options["ray_address"]
     if tasks:
-        for outcome in run_tasks(make_run, tasks, demand_of(options), address=options["ray_address"]):
+        for outcome in run_tasks(make_run, tasks, demand_of(options, address), address=address):
             cell = waiting[outcome.name]
             try:
                 if outcome.error is not None:

@@ -188,8 +188,8 @@ def study(arguments: list[str]) -> Path:
         out = Path(given[0])
     out.mkdir(parents=True, exist_ok=True)
     tasks = {str(folder): (str(folder), options["users"], options["data_path"]) for folder in folders}
-    runs = {}
-    for outcome in run_tasks(measure_run, tasks, demand_of(options), address=options["ray_address"]):
+    runs, address = {}, options["ray_address"]
+    for outcome in run_tasks(measure_run, tasks, demand_of(options, address), address=address):
         if outcome.error is not None:
             print(f"{outcome.name}: failed: {reason_of(outcome.error)}", flush=True)
         else:

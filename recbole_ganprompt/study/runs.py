@@ -69,7 +69,22 @@ def configuration(arguments: list[str]):
     UserError
     """
     files, rest = split_files(arguments)
-    return build_config(config_file_list=files, arguments=rest)
+    return planned_config(config_file_list=files, arguments=rest)
+
+
+def planned_config(**sources):
+    """:func:`build_config` for a run that is to be made elsewhere.
+
+    RecBole narrows this process to ``gpu_id``, by default the first GPU, and Ray would start runs on no other
+    one: what a user didn't ask for is undone.
+    """
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    config = build_config(**sources)
+    if "gpu_id" not in config.external_config_dict:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    return config
 
 
 def make_run(arguments: list[str], log: str) -> str:

@@ -62,6 +62,14 @@ def test_a_run_on_other_data_is_another_run(toy, tmp_path):
         cell_of(toy).finish(first)
 
 
+@pytest.mark.parametrize(("given", "left"), [([], "0,1,2"), (["--gpu_id=1,2"], "1,2")])
+def test_a_benchmark_may_use_all_gpus_that_the_user_left_it(toy, monkeypatch, given, left):
+    """Ray counts the GPUs that the environment names; RecBole would leave the first one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    Cell("one", [*(one for one in toy if not one.startswith("--gpu_id")), *SMALL, *given])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
 def test_models_of_one_table_rank_the_same_candidates(toy):
     usual, longer = Cell("one", [*toy, *SMALL]), Cell("other", [*toy, *SMALL, "--candidate_seed=5"])
     with pytest.raises(UserError, match="would rank other candidates"):

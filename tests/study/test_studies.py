@@ -52,6 +52,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def killed(folder):
     """The same benchmark, killed with SIGKILL when its first run is finished, and what was there then."""
+
+    def finished():
+        return sorted(path.parent.name for path in (folder / "saved/runs").glob("*/result.json"))
+
     with open(folder / "killed.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "run_benchmark.py"), *command(folder, "--SASRec.n_heads=3")],
@@ -60,12 +64,12 @@ def killed(folder):
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         try:
-            while "\n1/3" not in (folder / "killed.log").read_text() and process.poll() is None:
+            while not finished() and process.poll() is None:
                 time.sleep(0.2)
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    return sorted(path.parent.name for path in (folder / "saved/runs").glob("*/result.json"))
+    return finished()
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +191,7 @@ def test_every_variant_of_an_ablation_is_a_valid_configuration():
         (benchmark.main, ["--models=SASRec", "--TALLRek.epochs=3"], "TALLRek is none of the models"),
         (benchmark.main, ["--models=SASRec", "--metrics=hit@7"], "hit@7 is not measured"),
         (benchmark.main, ["--models=SASRec", "--name=../x"], "without slashes"),
+        (benchmark.main, ["--models=SASRec", "--gpus_per_run=1.5"], "must be a share of one GPU or a number"),
         (benchmark.main, ["--models=SASRec", "--seeds=one"], "--seeds must be"),
         (benchmark.main, ["--datasets=ml100k", "--models=SASRec"], "did you mean ml-100k?"),
         (ablation.main, ["--dataset=ml100k"], "did you mean ml-100k?"),
