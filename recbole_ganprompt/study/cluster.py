@@ -402,7 +402,7 @@ def connected(address: str | None, cpus: int, threads: int, show: bool = True):
     try:
         _reach(address)
         ray.init(
-            address=address,
+            address=address or "local",  # without it Ray would join a cluster that runs on this machine
             log_to_driver=show,
             logging_level=ERROR,
             include_dashboard=False,
