@@ -170,13 +170,20 @@ def test_robustness_asks_the_language_models_of_a_benchmark(whole):
     assert (whole / "figures" / "robustness.svg").is_file()
 
 
-def test_ablation_shares_the_unchanged_run(folder, whole, monkeypatch):
+def test_ablation_shares_the_unchanged_run(folder, whole, monkeypatch, capsys):
     rows = {"reconstructed": ["0", "0.5"], "guidance": ["vector", "both"]}
     for group, labels in rows.items():  # not all of them, for time
         kept = {label: ablation.GROUPS[group]["rows"][label] for label in labels}
         monkeypatch.setitem(ablation.GROUPS[group], "rows", kept)
     given = [one for one in command(folder) if one.split("=")[0] not in ("--datasets", "--models", "--name")]
-    path = ablation.ablation(["--dataset=toy", "--groups=reconstructed,guidance", *given])
+    out = folder / "unfinished"  # a benchmark that is still at work, or was stopped
+    out.mkdir()
+    begun = json.loads((whole / "benchmark.json").read_text())
+    for name in ("datasets", "significance"):
+        del begun[name]
+    (out / "benchmark.json").write_text(json.dumps(begun))
+    path = ablation.ablation(["--dataset=toy", "--groups=reconstructed,guidance", f"--out={out}", *given])
+    assert "unfinished benchmark" in capsys.readouterr().out and not (out / "index.html").exists()
     record = json.loads(path.read_text())
     found = {row["label"]: row for group in record["groups"] for row in group["rows"]}
     assert list(found) == [*rows["reconstructed"], *rows["guidance"]]
