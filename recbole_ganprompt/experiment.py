@@ -22,10 +22,12 @@ from recbole_ganprompt.checkpoints import Checkpoints, checkpointing
 from recbole_ganprompt.data.cache import noted
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.data.fingerprint import fingerprint
 from recbole_ganprompt.errors import UserError, environment_faults
 from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
+from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.run_folder import RunFolder, identity, plain_values, result_of
 from recbole_ganprompt.seeding import reproducibility_switches
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
@@ -76,7 +78,7 @@ def run(config) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     ours = config["model"] in MODELS
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
-    folder = RunFolder(config)
+    folder = RunFolder(config, data_fingerprints(dataset))
     if folder.finished:
         folder.close(keep=True)
         if workers.rank():
@@ -106,8 +108,30 @@ def run(config) -> Result:
         folder.close(keep)
 
 
+def data_fingerprints(dataset: TextSequentialDataset) -> dict[str, str]:
+    """What tells runs on other data apart, where their configuration is the same.
+
+    Returns
+    -------
+    dict
+        ``candidates``: of the lists that are ranked, with their histories; ``data``: of all sequences and
+        times, ids and titles.
+    """
+    fields = dataset.uid_field, dataset.iid_field
+    parts = [["\n".join(map(str, dataset.field2id_token[field])) for field in fields], dataset.titles]
+    for sequences, times in (
+        (dataset.sequences, dataset.times),
+        (dataset.dislikes.sequences, dataset.dislikes.times),
+    ):
+        parts.append([sequences.items, sequences.offsets, times])
+    return {
+        "candidates": candidates_fingerprint(*(dataset.evaluation_set(phase) for phase in ("valid", "test"))),
+        "data": fingerprint("data-1", parts),
+    }
+
+
 def _run(config, dataset, folder: RunFolder, ours: bool, artefacts: list[dict]) -> Result:
-    directory = folder.path
+    directory, made = folder.path, provenance()
     if workers.rank() == 0:
         print(_statistics(dataset))
     stages = Stages()
@@ -121,7 +145,8 @@ def _run(config, dataset, folder: RunFolder, ours: bool, artefacts: list[dict]) 
     trainer.saved_model_file = str(directory / f"{config['model']}.pth")
     trainer.stages = stages
     if not ours:  # one stage, whose progress is the run's own
-        trainer.checkpoints = Checkpoints(directory / "checkpoints", identity(folder.values))
+        key = {**identity(folder.values), **folder.data}
+        trainer.checkpoints = Checkpoints(directory / "checkpoints", key)
     with stages.stage("training") if not ours else nullcontext():
         trainer.fit(train_data, valid_data, verbose=False, show_progress=config["show_progress"])
 
@@ -148,9 +173,10 @@ def _run(config, dataset, folder: RunFolder, ours: bool, artefacts: list[dict]) 
         "artefacts": artefacts,
         "starts": folder.starts,
         **trainer.findings,
-        "candidates": candidates_fingerprint(*sets),
+        **folder.data,
         "statistics": dataset.statistics(),
         "versions": _versions(),
+        "provenance": made,
         "config": plain_values(config.final_config_dict),
     }
     ranks = {f"{phase}_rank": expected_ranks(value) for phase, value in scores.items()}

@@ -81,6 +81,8 @@ class RunFolder:
     config : recbole Config
         ``resume`` names an unfinished run's folder; ``auto`` finds the newest one of this configuration, or
         the result of a finished one.
+    data : dict
+        Fingerprints of the data; a run on other data is another run.
 
     Attributes
     ----------
@@ -95,10 +97,11 @@ class RunFolder:
     Raises
     ------
     UserError
-        If the run to be resumed is another one, finished, or at work.
+        If the run to be resumed is another one, on other data, finished, or at work.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, data: dict[str, str]):
+        self.data = data
         self._lock = mistake = None
         self.resumed, self.finished, self.starts = False, False, 1
         if workers.rank():  # the first worker's folder is the run's
@@ -133,6 +136,7 @@ class RunFolder:
         if not self.finished:
             write_text(log, "\n".join([*times, f"{datetime.now():%Y-%m-%d %H:%M:%S}"]) + "\n")
             write_text(self.path / "config.yaml", yaml.safe_dump(self.values, sort_keys=True))
+            write_text(self.path / "data.json", json.dumps(self.data))
 
     def close(self, keep: bool) -> None:
         """Let go of the folder; without ``keep`` a new one is removed."""
@@ -174,11 +178,13 @@ class RunFolder:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(values, dict) or identity(values) != identity(self.values):
                 continue
-            self.finished = (path.parent / "result.json").is_file()
+            if not same_data(_data_of(path.parent), self.data):
+                continue
+            self.finished = is_finished(path.parent)
             if self.finished:
                 self.path, self.resumed = path.parent, True
                 return True
-            if self._take(path.parent):
+            if not (path.parent / "result.json").is_file() and self._take(path.parent):
                 self.resumed = True
                 return True
         return False
@@ -193,9 +199,30 @@ class RunFolder:
             )
         if (path / "result.json").is_file():
             raise UserError(f"{path} is finished: its metrics are in {path / 'result.json'}.")
+        if not same_data(_data_of(path), self.data):
+            raise UserError(
+                f"The data have changed since {path} was begun: leave --resume out to start anew."
+            )
         if not self._take(path):
             raise UserError(f"Another process is at work on {path}: wait for it, or stop it.")
         self.resumed = True
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run's folder has a result, and the scores behind it."""
+    return (path / "result.json").is_file() and (path / "ranks.safetensors").is_file()
+
+
+def same_data(found: dict, wanted: dict[str, str]) -> bool:
+    """Whether fingerprints agree, as far as an older run's record has them."""
+    return all(found.get(name, value) == value for name, value in wanted.items())
+
+
+def _data_of(path: Path) -> dict:
+    for name in ("result.json", "data.json"):
+        if (path / name).is_file():
+            return json.loads((path / name).read_text(encoding="utf-8"))
+    return {}  # of a run that was stopped before there were fingerprints
 
 
 def result_of(path: Path) -> dict:

@@ -11,28 +11,40 @@ from scipy.stats import bootstrap, rankdata, wilcoxon
 
 from recbole_ganprompt.evaluation.metrics import auc, gauc, hit, mrr, ndcg
 
-CONFIDENCE = 0.95
+LEVEL = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The better of two models against the other, in one metric.
+    """One model against another, in one metric.
 
     Attributes
     ----------
     difference : float
         Mean over users of (first - second).
     low, high : float
-        95 % bootstrap interval of it over users.
+        Bootstrap interval of it over users.
     p : float
         Two-sided Wilcoxon signed-rank test.
+    direction : int
+        Whom its signed ranks speak for: 1 the first, -1 the second, 0 neither.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    direction: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the mean, its interval and the signed ranks all name the same model the better one.
+
+        Many small losses and a few large gains have a positive mean and negative ranks: the test, which is
+        of the ranks, then says nothing for the mean.
+        """
+        return self.direction * self.low > 0 and self.direction * self.high > 0
 
 
 def per_user(scores: np.ndarray, metric: str) -> np.ndarray:
@@ -71,13 +83,18 @@ def _auc_components(scores: np.ndarray) -> np.ndarray:
     return below + above.mean(axis=1) - auc(scores)
 
 
-def compare(first: np.ndarray, second: np.ndarray, resamples: int = 2000, seed: int = 0) -> Comparison:
+def compare(
+    first: np.ndarray, second: np.ndarray, metrics: int = 1, resamples: int = 10_000, seed: int = 0
+) -> Comparison:
     """Compare two models user by user.
 
     Parameters
     ----------
     first, second : float array [users]
         :func:`per_user`, averaged over each model's seeds, of the same users in the same order.
+    metrics : int
+        How many are compared: each interval has the :func:`confidence` that all of them together hold at
+        95 % (Bonferroni). The p value is not corrected; see :func:`holm`.
     resamples : int
         Of the bootstrap.
     seed : int
@@ -94,22 +111,30 @@ def compare(first: np.ndarray, second: np.ndarray, resamples: int = 2000, seed: 
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise ValueError(f"two values for each of at least two users, not {first.shape} and {second.shape}")
-    differences = first - second
-    if not np.ptp(differences):  # nothing to resample
-        mean = float(differences[0])
-        return Comparison(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    # Means over seeds differ in their last bits where they are equal, and would be ranked as differences.
+    differences = (first - second).round(10)
+    if not differences.any():
+        return Comparison(0.0, 0.0, 0.0, 1.0, 0)
     found = bootstrap(
         (differences,),
         np.mean,
         n_resamples=resamples,
-        confidence_level=CONFIDENCE,
+        confidence_level=confidence(metrics),
         method="percentile",
         batch=100,
         random_state=np.random.default_rng(seed),
     ).confidence_interval
     # Many users have the same hit under both models: Pratt ranks these zeros too before leaving them out.
     p = wilcoxon(differences, zero_method="pratt").pvalue
-    return Comparison(float(differences.mean()), float(found.low), float(found.high), float(p))
+    direction = np.sign(np.sum(np.sign(differences) * rankdata(np.abs(differences))))
+    return Comparison(
+        float(differences.mean()), float(found.low), float(found.high), float(p), int(direction)
+    )
+
+
+def confidence(metrics: int) -> float:
+    """The level of each of so many intervals that together hold at 95 %."""
+    return 1.0 - LEVEL / metrics
 
 
 def holm(p_values) -> np.ndarray:

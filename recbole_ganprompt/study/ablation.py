@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from recbole_ganprompt.checks import natural, text
 from recbole_ganprompt.errors import UserError, exit_status
+from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.report.figure import ablation_figure, save
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.report.page import write_page_again
@@ -21,7 +22,6 @@ from recbole_ganprompt.study.options import (
     scoped_arguments,
     take_options,
 )
-from recbole_ganprompt.study.provenance import provenance
 from recbole_ganprompt.study.runs import configuration
 from recbole_ganprompt.writing import write_text
 

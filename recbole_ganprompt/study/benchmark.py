@@ -17,6 +17,7 @@ from pathlib import Path
 from recbole_ganprompt.checks import natural, text, truth
 from recbole_ganprompt.cli import BASELINES
 from recbole_ganprompt.errors import UserError, exit_status
+from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
     RUN_HELP,
@@ -26,7 +27,6 @@ from recbole_ganprompt.study.options import (
     scoped_arguments,
     take_options,
 )
-from recbole_ganprompt.study.provenance import provenance
 from recbole_ganprompt.study.results import write_results
 from recbole_ganprompt.writing import write_text
 
@@ -41,7 +41,8 @@ Finished runs are kept: the same command again does only what is missing. The la
   --metrics=auc,gauc,hit@1,hit@3,ndcg@3,mrr@3     columns of the table
   --name=NAME             of the result's folder; the datasets' names by default
   --runs=FOLDER,...       checkpoint_dirs whose finished runs count too
-  --paper                 the paper's own numbers below ours
+  --paper                 the paper's own numbers below ours, as far as properties/paper.yaml has them: on
+                          Amazon_Beauty AUC of SASRec and BERT4Rec, and Impr. (%) in AUC, GAUC and HR@1
 {RUN_HELP}
 Any key of run_recbole.py goes to every run; --TALLRec.llm_epochs=3 to TALLRec's alone, and
 --Amazon_Beauty.user_inter_num_interval="[7,inf)" to those on that dataset."""

@@ -4,9 +4,14 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from recbole.utils.argument_list import dataset_arguments
+
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.experiment import data_fingerprints
+from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.report.names import metric_name
+from recbole_ganprompt.run_folder import identity, is_finished, plain_values, same_data
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import demand_of
 from recbole_ganprompt.study.runs import FinishedRuns, configuration, make_run, reason_of
@@ -27,18 +32,20 @@ class Cell:
     Attributes
     ----------
     config : recbole Config
+    data : dict
+        Fingerprints of what the run is to be measured on, from :func:`check_datasets`.
     record : dict
         ``dataset``, ``model``, ``seed``, ``status`` (waiting, finished or failed), ``reason`` of a
         failure, ``run`` (the run's folder), ``attempts`` (0 for a run that was there before),
-        ``seconds``, ``peak_memory_mb`` and ``candidates``.
+        ``seconds``, ``peak_memory_mb``, ``candidates`` and ``provenance``.
     """
 
     def __init__(self, name: str, arguments: list[str]):
         self.name, self.arguments = name, arguments
-        self.config = configuration(arguments)
+        self.config, self.data = configuration(arguments), {}
         self.record = {key: self.config[key] for key in ("dataset", "model", "seed")}
         self.record |= {"status": "waiting", "reason": None, "run": None, "attempts": 0}
-        self.record |= {"seconds": None, "peak_memory_mb": None, "candidates": None}
+        self.record |= {"seconds": None, "peak_memory_mb": None, "candidates": None, "provenance": None}
 
     @property
     def model(self) -> str:
@@ -49,10 +56,23 @@ class Cell:
         return self.record["dataset"]
 
     def finish(self, run, attempts: int = 0) -> None:
-        """Take a finished run's folder."""
+        """Take a finished run's folder.
+
+        Raises
+        ------
+        UserError
+            If it isn't here, or was measured on other data.
+        """
+        if not is_finished(Path(run)):
+            raise UserError(f"{run} isn't here: a cluster's machines must share the checkpoint_dir.")
         result = json.loads(Path(run, "result.json").read_text(encoding="utf-8"))
+        if not same_data(result, self.data):
+            raise UserError(
+                f"{run} was measured on other data: {self.dataset} changed, or differs over there."
+            )
         self.record |= {"status": "finished", "run": str(run), "attempts": attempts}
         self.record |= {key: result[key] for key in ("seconds", "peak_memory_mb", "candidates")}
+        self.record["provenance"] = result.get("provenance")  # older runs have none
 
     def fail(self, error: Exception, attempts: int) -> None:
         self.record |= {"status": "failed", "reason": reason_of(error), "attempts": attempts}
@@ -69,9 +89,31 @@ class Cell:
 
 
 def check_datasets(cells: list[Cell]) -> None:
-    """Read each dataset once: what is missing is downloaded, or said, before anything is written or run."""
-    for config in {cell.dataset: cell.config for cell in cells}.values():
-        TextSequentialDataset(config)
+    """Read each dataset once: what is missing is downloaded, or said, before anything runs.
+
+    Raises
+    ------
+    UserError
+        If it can't be read, or models are to rank different candidates of one dataset.
+    """
+    # Models of a dataset share one reading unless one of them was given data settings of its own.
+    keys = {*dataset_arguments, *load_yaml(properties_path("overall.yaml"))} - {
+        "seed",
+        "train_neg_sample_args",
+    }
+    known, first = {}, {}
+    for cell in cells:
+        values = identity(plain_values(cell.config.final_config_dict))
+        reading = json.dumps([cell.dataset, {key: values.get(key) for key in sorted(keys)}])
+        if reading not in known:
+            known[reading] = data_fingerprints(TextSequentialDataset(cell.config))
+        cell.data = known[reading]
+        other = first.setdefault(cell.dataset, cell)
+        if cell.data["candidates"] != other.data["candidates"]:
+            raise UserError(
+                f"{cell.model} and {other.model} would rank other candidates, or behind other histories, of "
+                f"{cell.dataset}: give their data's keys to all models, or make two benchmarks of them."
+            )
 
 
 def complete(cells: list[Cell], options: dict, logs: Path, save) -> None:
@@ -96,7 +138,7 @@ def complete(cells: list[Cell], options: dict, logs: Path, save) -> None:
     finished = FinishedRuns([cells[0].config["checkpoint_dir"], *options["runs"]])
     waiting = {}
     for cell in cells:
-        if run := finished.find(cell.config):
+        if run := finished.find(cell.config, cell.data):
             cell.finish(run)
         else:
             waiting[cell.name] = cell
@@ -109,13 +151,16 @@ def complete(cells: list[Cell], options: dict, logs: Path, save) -> None:
         log = logs / f"{name}.log"
         log.unlink(missing_ok=True)
         tasks[name] = (cell.arguments, str(log))
+    address = options["ray_address"]
     if tasks:
-        for outcome in run_tasks(make_run, tasks, demand_of(options), address=options["ray_address"]):
+        for outcome in run_tasks(make_run, tasks, demand_of(options, address), address=address):
             cell = waiting[outcome.name]
-            if outcome.error is None:
+            try:
+                if outcome.error is not None:
+                    raise outcome.error
                 cell.finish(outcome.value, outcome.attempts)
-            else:
-                cell.fail(outcome.error, outcome.attempts)
+            except Exception as error:  # whatever it is, the other cells go on
+                cell.fail(error, outcome.attempts)
             done += 1
             print(f"{done}/{total} {datetime.now():%H:%M} {cell.line()}", flush=True)
             save([cell.record for cell in cells])

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import ERROR
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,14 +117,14 @@ class Demand:
     ----------
     cpus : int
         Processors, and threads of the task.
-    gpus : float
-        Such as 0.5 where two tasks share a GPU.
+    gpus : float or None
+        Such as 0.5 where two tasks share a GPU; None: one where the cluster has any.
     memory_gb : float
         Resident memory in 10^9 bytes; Ray starts no more tasks on a machine than its memory holds.
     """
 
     cpus: int = 1
-    gpus: float = 0.0
+    gpus: float | None = 0.0
     memory_gb: float = 0.0
 
 
@@ -183,7 +183,7 @@ def run_tasks(function, tasks: dict, demand: Demand, *, address=None, attempts: 
     from ray.exceptions import RayError, RayTaskError
 
     with connected(address, os.cpu_count() or 1, demand.cpus, show=False):
-        _check_room(ray, demand)
+        demand = _settled(ray, demand)
         remote = ray.remote(
             num_cpus=demand.cpus,
             num_gpus=demand.gpus,
@@ -291,7 +291,7 @@ def run_trials(
                 scheduler.on_trial_result(None, trial, {"progress": progress, "score": score})
 
     with connected(address, os.cpu_count() or 1, demand.cpus, show=False):
-        _check_room(ray, demand)
+        demand = _settled(ray, demand)
         Path(folder).mkdir(parents=True, exist_ok=True)
         files = tempfile.mkdtemp(prefix=".trials-", dir=folder if address else None)
         try:
@@ -349,12 +349,21 @@ def _in_directory(directory: str, function, arguments: tuple):
     return function(*arguments)
 
 
-def _check_room(ray, demand: Demand) -> None:
+def _settled(ray, demand: Demand) -> Demand:
+    """The demand with its GPUs settled.
+
+    Raises
+    ------
+    UserError
+        If no machine has room for it.
+    """
+    if demand.gpus is None:
+        demand = replace(demand, gpus=int(ray.cluster_resources().get("GPU", 0) >= 1))
     needed = {"CPU": demand.cpus, "GPU": demand.gpus, "memory": demand.memory_gb * 1e9}
     for node in ray.nodes():
         have = node["Resources"]
         if node["Alive"] and all(have.get(name, 0) >= amount for name, amount in needed.items()):
-            return
+            return demand
     raise UserError(
         f"No machine has room for one run: {demand.cpus} processors, {demand.gpus:g} GPUs and "
         f"{demand.memory_gb:g} GB of memory; lower cpus_per_run, gpus_per_run or memory_per_run."
@@ -393,7 +402,7 @@ def connected(address: str | None, cpus: int, threads: int, show: bool = True):
     try:
         _reach(address)
         ray.init(
-            address=address,
+            address=address or "local",  # without it Ray would join a cluster that runs on this machine
             log_to_driver=show,
             logging_level=ERROR,
             include_dashboard=False,

@@ -14,9 +14,13 @@ folder_name = (
     lambda value: isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\"),
 )
 
+GPUS = (
+    "a share of one GPU or a number of whole ones",
+    lambda value: non_negative[1](value) and (value <= 1 or value % 1 == 0),
+)
 RUN_OPTIONS = {
     "cpus_per_run": (1, positive_integer),
-    "gpus_per_run": (None, non_negative),
+    "gpus_per_run": (None, GPUS),
     "memory_per_run": (3, non_negative),
     "ray_address": (None, CHECKS["ray_address"]),
 }
@@ -24,9 +28,11 @@ RUN_OPTIONS = {
 
 RUN_HELP = """\
   --cpus_per_run=1        processors of each run
-  --gpus_per_run=1        GPUs of each run, 0.5 lets two share one; 0 where this machine has none
+  --gpus_per_run=1        GPUs of each run, of those that --gpu_id= names (all by default); 0.5: two share
+                          one; 0 where there are none
   --memory_per_run=3      GB of memory that a run may need; fewer start at once where there is less
-  --ray_address=ADDRESS   a Ray cluster (or auto); none: Ray starts on this machine"""
+  --ray_address=ADDRESS   a Ray cluster (or auto), whose machines must share the folders that are read and
+                          written (data_path, checkpoint_dir); none: Ray starts on this machine"""
 
 
 def take_options(arguments, options: dict) -> tuple[dict, list[str]]:
@@ -71,10 +77,18 @@ def take_options(arguments, options: dict) -> tuple[dict, list[str]]:
     return values, rest
 
 
-def demand_of(options: dict) -> Demand:
-    """What ``RUN_OPTIONS`` ask for each run; one GPU by default where this machine has any."""
+def demand_of(options: dict, address: str | None) -> Demand:
+    """What ``RUN_OPTIONS`` ask for each run; without ``gpus_per_run`` one GPU where there are any.
+
+    Parameters
+    ----------
+    options : dict
+    address : str or None
+        A Ray cluster's, which is asked for its GPUs when it is reached; None for this machine.
+    """
     gpus = options["gpus_per_run"]
-    gpus = int(torch.cuda.is_available()) if gpus is None else gpus
+    if gpus is None and address is None:
+        gpus = int(torch.cuda.is_available())
     return Demand(options["cpus_per_run"], gpus, options["memory_per_run"])
 
 

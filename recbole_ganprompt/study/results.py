@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ from safetensors.numpy import load_file
 
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.evaluation.significance import compare, holm, per_user, stars
+from recbole_ganprompt.evaluation.significance import LEVEL, compare, confidence, holm, per_user, stars
 from recbole_ganprompt.keys import load_yaml, properties_path
-from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.report import table as tables
 from recbole_ganprompt.report.figure import classes_figure, curves_figure, save
 from recbole_ganprompt.report.names import metric_name
@@ -37,7 +37,6 @@ def write_results(folder: Path, summary: dict, configs: dict, options: dict) -> 
         ``metrics`` and ``paper``.
     """
     datasets = {name: TextSequentialDataset(config) for name, config in configs.items()}
-    _same_candidates(summary["cells"])
     finished = [cell for cell in summary["cells"] if cell["status"] == "finished"]
     summary["datasets"] = {
         name: {
@@ -72,27 +71,16 @@ def write_results(folder: Path, summary: dict, configs: dict, options: dict) -> 
 
 
 def _figures(folder: Path, finished: list[dict]) -> None:
-    """Curves of each language model's first seed, and the classes of GANPrompt's diversity encoder."""
+    """Curves of each model's first seed, and the classes of GANPrompt's diversity encoder."""
     drawn = set()
     for cell in finished:
         name = f"{cell['dataset']}-{cell['model']}"
-        if cell["model"] not in MODELS or name in drawn:
+        if name in drawn:
             continue
         drawn.add(name)
         for kind, figure in (("curves", curves_figure), ("classes", classes_figure)):
             with contextlib.suppress(UserError):  # a run without a diversity encoder has no classes
                 save(figure(cell["run"]), folder, f"{name}-{kind}")
-
-
-def _same_candidates(cells: list[dict]) -> None:
-    """A run that ranked other lists than the rest of its dataset is no part of the table."""
-    for dataset in {cell["dataset"] for cell in cells}:
-        finished = [cell for cell in cells if cell["dataset"] == dataset and cell["status"] == "finished"]
-        prints = [cell["candidates"] for cell in finished]
-        for cell in finished:
-            if prints.count(cell["candidates"]) <= len(prints) / 2 and len(set(prints)) > 1:
-                reason = f"It ranked other candidates than the others: delete {cell['run']} and run again."
-                cell.update(status="failed", reason=reason)
 
 
 def _long_form(finished: list[dict]) -> pd.DataFrame:
@@ -110,7 +98,7 @@ def _long_form(finished: list[dict]) -> pd.DataFrame:
 
 
 def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: list[str]) -> list[dict]:
-    """Best against second in each metric, the p values corrected for the number of metrics."""
+    """Best against second in each metric, p values and intervals corrected for the number of metrics."""
     found = []
     for metric in metrics:
         means = (
@@ -129,7 +117,7 @@ def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: li
             )
             for model in means.index[:2]
         ]
-        result = compare(*values)
+        result = compare(*values, len(metrics))
         found.append(
             {
                 "dataset": dataset,
@@ -139,11 +127,13 @@ def _significance(dataset: str, results: pd.DataFrame, scores: dict, metrics: li
                 "difference": result.difference,
                 "low": result.low,
                 "high": result.high,
+                "confidence": confidence(len(metrics)),
                 "p": result.p,
+                "agrees": result.agrees,
             }
         )
     for one, corrected in zip(found, holm([one["p"] for one in found])):
-        one.update(p_corrected=float(corrected), stars=stars(corrected))
+        one.update(p_corrected=float(corrected), stars=stars(corrected) if one["agrees"] else "")
     return found
 
 
@@ -169,20 +159,45 @@ def _table(name: str, results, summary: dict, found: list[dict], options: dict) 
             label: [str(values.get(metric, "–")) for metric in options["metrics"]]
             for label, values in rows.items()
         }
-        table.notes.append("The paper's numbers are from its own extract of the data and its own candidates.")
+        if rows:
+            table.notes.append(
+                "The paper's numbers are from its own extract of the data and its own candidates."
+            )
     table.notes.append("Mean ± standard deviation over seeds; best and second of each column are marked.")
     for one in found:
         against = f"{one['best']} over {one['second']} by {one['difference']:.4f}"
         interval = f"[{one['low']:.4f}, {one['high']:.4f}]"
         p = f"p = {one['p_corrected']:.2g} {one['stars']}".rstrip()
+        if one["p_corrected"] < LEVEL and not one["agrees"]:
+            p += " (no star: interval and signed ranks don't both speak for it)"
         table.notes.append(f"{metric_name(one['metric'])}: {against} {interval}, {p}")
+    finished = [cell for cell in cells if cell["status"] == "finished"]
+    for what, of in (("commits", _commit), ("machines", _machine)):
+        counts = Counter(of(cell["provenance"]) for cell in finished)
+        if len(counts) > 1:
+            shown = "; ".join(f"{name} ({count})" for name, count in counts.items())
+            table.notes.append(f"The runs are of several {what} (number of runs): {shown}.")
     if found:
         table.notes.append(
-            "Differences with 95 % bootstrap intervals over users, seeds averaged; Wilcoxon signed-rank test "
-            f"paired by user, Holm-corrected for {len(found)} metrics: * p < 0.05, ** p < 0.01, "
-            "*** p < 0.001."
+            f"Differences with {100 * found[0]['confidence']:.4g} % bootstrap intervals over users (together "
+            f"95 % for {len(found)} metrics), seeds averaged; Wilcoxon signed-rank test paired by user, "
+            f"Holm-corrected for {len(found)} metrics: * p < 0.05, ** p < 0.01, *** p < 0.001, where "
+            "interval and signed ranks both name the model with the higher mean."
         )
     return table
+
+
+def _commit(made: dict | None) -> str:
+    if not made or not made["commit"]:
+        return "not known"
+    return made["commit"] + (" with changes" if made["dirty"] else "")
+
+
+def _machine(made: dict | None) -> str:
+    if not made:
+        return "not known"
+    one = made["machine"]
+    return f"{one['processor']}, {one['cores']} cores, {one['gpu'] or 'no GPU'}"
 
 
 def _ranks(scores: dict, datasets: dict) -> pd.DataFrame:

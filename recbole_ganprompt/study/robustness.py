@@ -28,6 +28,7 @@ from recbole_ganprompt.evaluation.robustness import (
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import TitleTable
 from recbole_ganprompt.prompt.wordings import load_wordings
+from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.report.figure import robustness_figure, save
 from recbole_ganprompt.report.page import write_page_again
 from recbole_ganprompt.report.robustness_table import to_markdown
@@ -35,7 +36,6 @@ from recbole_ganprompt.report.table import OURS
 from recbole_ganprompt.run_folder import identity, run_values
 from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
-from recbole_ganprompt.study.provenance import provenance
 from recbole_ganprompt.study.runs import given_gpus, reason_of
 from recbole_ganprompt.writing import write_text
 
@@ -208,8 +208,8 @@ def study(arguments: list[str]) -> Path:
         out = Path(given[0])
     out.mkdir(parents=True, exist_ok=True)
     tasks = {str(folder): (str(folder), options["users"], options["data_path"]) for folder in folders}
-    runs, failed = {}, []
-    for outcome in run_tasks(measure_run, tasks, demand_of(options), address=options["ray_address"]):
+    runs, failed, address = {}, [], options["ray_address"]
+    for outcome in run_tasks(measure_run, tasks, demand_of(options, address), address=address):
         if outcome.error is not None:
             failed.append({"run": outcome.name, "reason": reason_of(outcome.error)})
             print(f"{outcome.name}: failed: {failed[-1]['reason']}", flush=True)

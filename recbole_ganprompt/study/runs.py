@@ -1,4 +1,4 @@
-"""Finished runs: told by their configuration, so that what was measured once isn't measured again."""
+"""Finished runs, told by configuration and data, so that what was measured once isn't measured again."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import run
 from recbole_ganprompt.keys import load_yaml, properties_path, split_files
-from recbole_ganprompt.run_folder import identity, plain_values
+from recbole_ganprompt.run_folder import identity, is_finished, plain_values, same_data
 
 
 class FinishedRuns:
@@ -19,27 +19,31 @@ class FinishedRuns:
     Parameters
     ----------
     folders : list of path
-        Each with a folder ``runs``; the last run of a configuration counts.
+        Each with a folder ``runs``; the last run of a configuration counts. One without the scores that
+        tests pair (copied without them) does not.
     """
 
     def __init__(self, folders):
         self._runs: dict[tuple, list] = {}
         for folder in folders:
             for path in sorted(Path(folder, "runs").glob("*/result.json")):
+                if not is_finished(path.parent):
+                    continue
                 record = json.loads(path.read_text(encoding="utf-8"))
+                data = {name: record[name] for name in ("candidates", "data") if name in record}
                 key = record["model"], record["dataset"], record["seed"]
-                self._runs.setdefault(key, []).append((identity(record["config"]), path.parent))
+                self._runs.setdefault(key, []).append((identity(record["config"]), data, path.parent))
 
-    def find(self, config) -> Path | None:
-        """The folder of a finished run of this configuration, or None.
+    def find(self, config, data: dict[str, str]) -> Path | None:
+        """The folder of a finished run of this configuration on data of these fingerprints, or None.
 
         A run that was made before a key existed counts as made with the key's default.
         """
         wanted = identity(plain_values(config.final_config_dict))
-        for values, folder in reversed(
+        for values, measured_on, folder in reversed(
             self._runs.get((config["model"], config["dataset"], config["seed"]), [])
         ):
-            if {**_new_defaults(config, values), **values} == wanted:
+            if same_data(measured_on, data) and {**_new_defaults(config, values), **values} == wanted:
                 return folder
         return None
 
@@ -65,7 +69,22 @@ def configuration(arguments: list[str]):
     UserError
     """
     files, rest = split_files(arguments)
-    return build_config(config_file_list=files, arguments=rest)
+    return planned_config(config_file_list=files, arguments=rest)
+
+
+def planned_config(**sources):
+    """:func:`build_config` for a run that is to be made elsewhere.
+
+    RecBole narrows this process to ``gpu_id``, by default the first GPU, and Ray would start runs on no other
+    one: what a user didn't ask for is undone.
+    """
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    config = build_config(**sources)
+    if "gpu_id" not in config.external_config_dict:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    return config
 
 
 def make_run(arguments: list[str], log: str) -> str:

@@ -8,7 +8,6 @@ that was interrupted, or killed, goes on where it was. A trial that failed is tr
 
 import itertools
 import json
-import os
 import random
 import statistics
 import time
@@ -27,7 +26,8 @@ from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, prope
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.study.cluster import run_trials
-from recbole_ganprompt.study.options import demand_of, take_options
+from recbole_ganprompt.study.options import GPUS, demand_of, take_options
+from recbole_ganprompt.study.runs import given_gpus, planned_config
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 from recbole_ganprompt.writing import write_text
 
@@ -40,19 +40,16 @@ fixed and not drawn. The last line printed is the path of the best values, a fil
   --scheduler=asha        stop trials that lag behind at a ninth or a third of their training, or after
                           step one of a language model; none: train all to their end
   --cpus_per_run=1        processors of each trial; as many trials run at once as there is room for
-  --gpus_per_run=0        GPUs of each trial, of those that --gpu_id= names, such as 0.5 where two share one
+  --gpus_per_run=1        GPUs of each trial, of those that --gpu_id= names (all by default); 0.5: two share
+                          one; 0 where there are none
   --memory_per_run=0      memory of each trial in GB; 0: don't count it
   --ray_address=          a Ray cluster's address, or auto; left out: this machine"""
 
-_GPUS = (
-    "a share of one GPU or a number of whole ones",
-    lambda n: non_negative[1](n) and (n <= 1 or n % 1 == 0),
-)
 _OPTIONS = {
     "trials": (10, positive_integer),
     "scheduler": ("asha", choice("asha", "none")),
     "cpus_per_run": (1, positive_integer),
-    "gpus_per_run": (0, _GPUS),
+    "gpus_per_run": (None, GPUS),
     "memory_per_run": (0, non_negative),
 }
 # Keys that change no result, and so don't tell trials apart.
@@ -162,7 +159,7 @@ def run_trial(config, report) -> dict:
 
 def _trial(values: dict, on_gpu: bool, report) -> dict:
     """A trial on its worker, where Ray has said in the environment which GPUs are the trial's."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if on_gpu else ""
+    gpus = given_gpus() if on_gpu else ""
     return run_trial(build_config(config_dict={**values, "gpu_id": gpus, "show_progress": False}), report)
 
 
@@ -193,7 +190,7 @@ def search(arguments) -> Path:
         check_keys(values, f"{path}: ")
         fixed.update(values)
     fixed.update(parse_arguments(rest))
-    config = build_config(config_dict=fixed)
+    config = planned_config(config_dict=fixed)
     if config["protocol"] == "paper":
         raise UserError("protocol paper has no validation split to search on; set protocol to leave_one_out.")
     if config["num_workers"] not in (None, 1):
@@ -233,10 +230,10 @@ def search(arguments) -> Path:
     if wanted:
         TextSequentialDataset(config)  # what is missing is downloaded, or said, once for all trials
         print(f"{len(wanted)} trials to run, {len(lines)} in {journal}", flush=True)
-        demand = demand_of(options)
+        demand = demand_of(options, config["ray_address"])
         run_trials(
             _trial,
-            {name: ({**fixed, **values}, demand.gpus > 0) for name, values in wanted.items()},
+            {name: ({**fixed, **values}, demand.gpus != 0) for name, values in wanted.items()},
             demand,
             ended,
             folder,

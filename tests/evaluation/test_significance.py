@@ -41,7 +41,34 @@ def test_a_better_model_is_significant_and_the_same_model_is_not(scores):
     found = compare(per_user(better, "gauc"), per_user(scores, "gauc"))
     assert 0 < found.low < found.difference < found.high and found.p < 0.001
     same = compare(per_user(scores, "gauc"), per_user(scores, "gauc"))
-    assert same.difference == 0 and same.p == 1
+    assert same.difference == 0 and same.p == 1 and not same.agrees
+    worse = compare(per_user(scores, "gauc"), per_user(better, "gauc"))
+    assert (found.direction, found.agrees, worse.direction, worse.agrees) == (1, True, -1, True)
+
+
+def test_a_mean_that_the_signed_ranks_contradict_is_no_gain():
+    """Most users lose a little and a few win much: the mean is positive, the test is of the others."""
+    differences = np.repeat([-0.1, 0.4], [750, 250])
+    found = compare(differences, np.zeros(1000))
+    assert found.difference == pytest.approx(0.025) and found.low > 0
+    assert found.p < 0.001 and found.direction == -1 and not found.agrees
+
+
+def test_every_interval_is_wider_where_there_are_more_of_them(scores):
+    better = scores + np.where(np.arange(10) == 0, 0.1, 0)
+    one, six = (compare(per_user(better, "gauc"), per_user(scores, "gauc"), count) for count in (1, 6))
+    assert six.low < one.low < one.difference < one.high < six.high and six.p == one.p
+
+
+def test_seeds_in_another_order_are_the_same_model():
+    values = np.random.default_rng(3).random((3, 500))
+    first, second = values.mean(axis=0), values[[2, 0, 1]].mean(axis=0)
+    assert (first != second).any()  # in their last bits
+    found = compare(first, second)
+    assert (found.difference, found.low, found.high, found.p, found.agrees) == (0, 0, 0, 1, False)
+    # Nor do equal users count as small gains beside those that differ.
+    gain = np.where(np.arange(500) < 5, 0.2, 0)
+    assert compare(first + gain, second).p == compare(gain, np.zeros(500)).p
 
 
 def test_chance_is_found_significant_as_often_as_promised():

@@ -53,6 +53,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def killed(folder):
     """The same benchmark, killed with SIGKILL when its first run is finished, and what was there then."""
+
+    def finished():
+        return sorted(path.parent.name for path in (folder / "saved/runs").glob("*/result.json"))
+
     with open(folder / "killed.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "run_benchmark.py"), *command(folder, "--SASRec.n_heads=3")],
@@ -61,12 +65,12 @@ def killed(folder):
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         try:
-            while "\n1/3" not in (folder / "killed.log").read_text() and process.poll() is None:
+            while not finished() and process.poll() is None:
                 time.sleep(0.2)
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    return sorted(path.parent.name for path in (folder / "saved/runs").glob("*/result.json"))
+    return finished()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,23 @@ def test_a_killed_benchmark_goes_on_and_a_failed_cell_says_why(folder, killed, b
     # Only the failed one is made again; every other cell keeps its run.
     assert after["SASRec"]["status"] == "finished" and after["SASRec"]["attempts"] == 1
     assert all(after[model]["run"] == before[model]["run"] for model in MODELS if model != "SASRec")
+
+
+def test_a_killed_benchmark_ends_as_one_that_was_not(folder, whole):
+    again = folder / "uninterrupted"
+    for model in ("GRU4Rec", "SASRec"):  # not made again, for time: the kill hits the long run
+        run = Path(cells(whole)[model]["run"])
+        copy = shutil.copytree(run, again / "runs" / run.name)
+    record = json.loads((copy / "result.json").read_text())
+    record["provenance"] |= {"commit": "0123456", "dirty": False}  # SASRec's code was another
+    (copy / "result.json").write_text(json.dumps(record))
+    uninterrupted = benchmark.benchmark(command(folder, "--SASRec.n_heads=2", f"--checkpoint_dir={again}"))
+    assert cells(uninterrupted)["GANPrompt"]["attempts"] == 1
+    lines, resumed = ((one / "table.txt").read_text().splitlines() for one in (uninterrupted, whole))
+    (note,) = (line for line in lines if line.startswith("The runs are of several commits"))
+    assert "0123456 (1)" in note and [line for line in lines if line != note] == resumed
+    ranks = [pd.read_parquet(one / "ranks.parquet") for one in (uninterrupted, whole)]
+    pd.testing.assert_frame_equal(*ranks, check_exact=True)
 
 
 def test_results_are_those_of_the_runs(folder, whole):
@@ -249,6 +270,7 @@ def test_every_variant_of_an_ablation_is_a_valid_configuration():
         (benchmark.main, ["--models=SASRec", "--TALLRek.epochs=3"], "TALLRek is none of the models"),
         (benchmark.main, ["--models=SASRec", "--metrics=hit@7"], "hit@7 is not measured"),
         (benchmark.main, ["--models=SASRec", "--name=../x"], "without slashes"),
+        (benchmark.main, ["--models=SASRec", "--gpus_per_run=1.5"], "must be a share of one GPU or a number"),
         (benchmark.main, ["--models=SASRec", "--seeds=one"], "--seeds must be"),
         (benchmark.main, ["--datasets=ml100k", "--models=SASRec"], "did you mean ml-100k?"),
         (ablation.main, ["--dataset=ml100k"], "did you mean ml-100k?"),

@@ -1,0 +1,79 @@
+"""What counts as finished: the same configuration on the same data, with the scores that tests pair."""
+
+import json
+import os
+
+import pytest
+from toy_dataset import write_toy
+
+from recbole_ganprompt.errors import UserError
+from recbole_ganprompt.experiment import run
+from recbole_ganprompt.study.cells import Cell, check_datasets
+from recbole_ganprompt.study.runs import FinishedRuns, configuration
+
+SMALL = ["--model=GRU4Rec", "--epochs=1", "--hidden_size=16", "--embedding_size=16"]
+
+
+def cell_of(toy, *more):
+    cell = Cell("GRU4Rec", [*toy, *SMALL, *more])
+    check_datasets([cell])
+    return cell
+
+
+def test_a_run_on_other_data_is_another_run(toy, tmp_path):
+    def find():
+        cell = cell_of(toy)
+        return FinishedRuns([tmp_path / "saved"]).find(cell.config, cell.data)
+
+    def go_on():
+        return run(configuration([*toy, *SMALL, "--resume=auto"])).directory
+
+    first = go_on()
+    assert find() == first == go_on()
+    record = json.loads((first / "result.json").read_text())
+    assert record["provenance"]["machine"]["cores"] == os.cpu_count() and "dirty" in record["provenance"]
+    # Another title alone, which no candidate shows.
+    items = tmp_path / "data/toy/toy.item"
+    titles = items.read_text()
+    items.write_text(titles.replace("Red soap", "Red soap bar"))
+    assert find() is None
+    items.write_text(titles)
+    # Other sequences: whoever asks for the same configuration gets a run of its own.
+    interactions = tmp_path / "data/toy/toy.inter"
+    lines = interactions.read_text()
+    write_toy(tmp_path / "other", seed=1)
+    interactions.write_text((tmp_path / "other/toy/toy.inter").read_text())
+    assert find() is None
+    second = go_on()
+    assert second != first and find() == second == go_on()
+    with pytest.raises(UserError, match="was measured on other data"):
+        cell_of(toy).finish(first)
+    (second / "result.json").unlink()  # as if it had been killed
+    interactions.write_text(lines)
+    assert find() == first
+    with pytest.raises(UserError, match="The data have changed since"):
+        run(configuration([*toy, *SMALL, f"--resume={second}"]))
+    # Runs from before there were fingerprints of the data count by their candidates.
+    (first / "result.json").write_text(json.dumps({key: record[key] for key in record if key != "data"}))
+    assert find() == first
+    (first / "ranks.safetensors").unlink()
+    assert find() is None and go_on() != first
+    with pytest.raises(UserError, match="must share the checkpoint_dir"):
+        cell_of(toy).finish(first)
+
+
+@pytest.mark.parametrize(("given", "left"), [([], "0,1,2"), (["--gpu_id=1,2"], "1,2")])
+def test_a_benchmark_may_use_all_gpus_that_the_user_left_it(toy, monkeypatch, given, left):
+    """Ray counts the GPUs that the environment names; RecBole would leave the first one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    Cell("one", [*(one for one in toy if not one.startswith("--gpu_id")), *SMALL, *given])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
+def test_models_of_one_table_rank_the_same_candidates(toy):
+    usual, longer = Cell("one", [*toy, *SMALL]), Cell("other", [*toy, *SMALL, "--candidate_seed=5"])
+    with pytest.raises(UserError, match="would rank other candidates"):
+        check_datasets([usual, longer])
+    texts = Cell("texts", [*toy, *SMALL, "--item_text={title} ({item_id})"])
+    check_datasets([usual, texts])
+    assert usual.data["candidates"] == texts.data["candidates"] and usual.data["data"] != texts.data["data"]
