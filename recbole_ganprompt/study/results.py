@@ -165,7 +165,8 @@ def _table(name: str, results, summary: dict, found: list[dict], options: dict) 
             )
     table.notes.append("Mean ± standard deviation over seeds; best and second of each column are marked.")
     for one in found:
-        against = f"{one['best']} over {one['second']} by {one['difference']:.4f}"
+        difference = round(one["difference"], 4) + 0.0  # a tie is no "-0.0000"
+        against = f"{one['best']} over {one['second']} by {difference:.4f}"
         interval = f"[{one['low']:.4f}, {one['high']:.4f}]"
         p = f"p = {one['p_corrected']:.2g} {one['stars']}".rstrip()
         if one["p_corrected"] < LEVEL and not one["agrees"]:
