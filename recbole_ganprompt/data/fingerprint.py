@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -61,3 +63,10 @@ def _update(digest, value) -> None:
             _update(digest, item)
     else:
         raise TypeError(f"a {type(value).__name__} has no stable fingerprint")
+
+
+def class_sources(*objects) -> list[Path]:
+    """The package's files that hold the classes of these objects, with all that they inherit from."""
+    names = {one.__module__ for each in objects for one in type(each).__mro__}
+    package = __name__.partition(".")[0]
+    return [Path(sys.modules[name].__file__) for name in sorted(names) if name.partition(".")[0] == package]

@@ -1,6 +1,5 @@
 """What the result of a language model's training step depends on, for the cache of stages."""
 
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -8,15 +7,14 @@ import numpy as np
 import torch
 import transformers
 
-from recbole_ganprompt import language, prompt
+from recbole_ganprompt import collaborative, language, prompt
 from recbole_ganprompt.data import batches, dislikes, sequences
 from recbole_ganprompt.data.batches import Positions, TextVariants
 from recbole_ganprompt.data.cache import model_key
+from recbole_ganprompt.data.fingerprint import class_sources
 from recbole_ganprompt.evaluation import evaluator, metrics
 from recbole_ganprompt.keys import load_yaml, properties_path
-from recbole_ganprompt.model import language_recommender
 from recbole_ganprompt.prompt.template import read_template
-from recbole_ganprompt.trainer import steps
 
 # Keys of ours that no training step reads, or whose effect is in another part of the key.
 _ELSEWHERE = {"checkpoint_dir", "data_path", "download_name", "download_sha256", "candidate_seed"}
@@ -59,7 +57,7 @@ def stage_key(trainer, dataset, valid_data, texts: TextVariants, later=(), **par
         "prompt": read_template(config["prompt"]),
         "llm": model_key(name, getattr(model.llm.config, "_commit_hash", None) or config["llm_revision"]),
         "weights": _weights(model, later),
-        "code": _code(sys.modules[type(trainer).__module__], sys.modules[type(model).__module__]),
+        "code": [path.read_text(encoding="utf-8") for path in sources(trainer, model)],
         "versions": [torch.__version__, transformers.__version__],
         "device": torch.device(trainer.device).type,
     }
@@ -75,13 +73,13 @@ def _settings(config, later: tuple[str, ...]) -> dict:
     return {name: _plain(config[name]) for name in sorted(names) if not name.startswith(later)}
 
 
-def _code(*modules) -> list[str]:
-    """The sources that a step runs through."""
-    files = [Path(module.__file__) for module in (*modules, steps, language_recommender)]
+def sources(trainer, model) -> list[Path]:
+    """The files whose code a step runs through, as far as it bears on the result."""
+    files = class_sources(trainer, model, getattr(model, "teacher_model", None))
     for package in (language, prompt):
         files += sorted(Path(package.__file__).parent.glob("*.py"))
     files += [Path(module.__file__) for module in (batches, sequences, dislikes, evaluator, metrics)]
-    return [path.read_text(encoding="utf-8") for path in files]
+    return [*files, Path(collaborative.__file__)]
 
 
 def _data(dataset, evaluation) -> dict:

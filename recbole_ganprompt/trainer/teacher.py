@@ -1,7 +1,6 @@
 """Stage 0: train the teacher, and get opinions on training pairs that it had not seen."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
 from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.data.fingerprint import class_sources
 from recbole_ganprompt.data.sequences import histories_before
 from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.seeding import seeded
@@ -73,9 +73,10 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
     histories, lengths = histories_before(sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"])
 
     cache = Path(settings["checkpoint_dir"]) / "teachers"
-    modules = (collaborative, sequential, sys.modules[__name__], sys.modules[type(teacher.model).__module__])
+    sources = [Path(collaborative.__file__), Path(sequential.__file__), Path(__file__)]
+    sources += class_sources(teacher.model)
     key = {
-        "code": [Path(module.__file__).read_text(encoding="utf-8") for module in modules],
+        "code": [path.read_text(encoding="utf-8") for path in sources],
         "training sequences": [sequences.items, sequences.offsets],
         "validation": _watched(valid_data),
         "versions": torch.__version__,
