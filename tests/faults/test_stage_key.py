@@ -1,4 +1,4 @@
-"""The key of a training step holds all that its result depends on, or a finished one would be taken wrongly."""
+"""The key of a training step holds all that its result depends on, or it would be reused wrongly."""
 
 import sys
 from pathlib import Path
