@@ -105,7 +105,7 @@ def test_a_loss_that_is_nan_once_is_overcome(again):
     child = start(folder, [*arguments, "--checkpoint_every=1"], prepare=_bad_loss_once)
     assert finish(child) == 0, said(folder)
     assert re.search(
-        r"step one, epoch 1, batches \d+ to \d+: the loss is not finite \(its first prompts: .*\): "
+        r"step one, epoch \d, batches \d+ to \d+: the loss is not finite \(its first prompts: .*\): "
         r"back to the last checkpoint with 0.5 of the learning rate",
         log(folder),
     )
