@@ -114,9 +114,17 @@ def data_fingerprints(dataset: TextSequentialDataset) -> dict[str, str]:
     Returns
     -------
     dict
-        ``candidates``: of the lists that are ranked, with their histories; ``data``: of all sequences and
-        times, ids and titles.
+        ``candidates``: of the lists that are ranked, with their histories; ``data``: of
+        :func:`content_fingerprint`.
     """
+    return {
+        "candidates": candidates_fingerprint(*(dataset.evaluation_set(phase) for phase in ("valid", "test"))),
+        "data": content_fingerprint(dataset),
+    }
+
+
+def content_fingerprint(dataset: TextSequentialDataset) -> str:
+    """Digest of all sequences and times, ids and titles of a dataset."""
     fields = dataset.uid_field, dataset.iid_field
     parts = [["\n".join(map(str, dataset.field2id_token[field])) for field in fields], dataset.titles]
     for sequences, times in (
@@ -124,10 +132,7 @@ def data_fingerprints(dataset: TextSequentialDataset) -> dict[str, str]:
         (dataset.dislikes.sequences, dataset.dislikes.times),
     ):
         parts.append([sequences.items, sequences.offsets, times])
-    return {
-        "candidates": candidates_fingerprint(*(dataset.evaluation_set(phase) for phase in ("valid", "test"))),
-        "data": fingerprint("data-1", parts),
-    }
+    return fingerprint("data-1", parts)
 
 
 def _run(config, dataset, folder: RunFolder, ours: bool, artefacts: list[dict]) -> Result:

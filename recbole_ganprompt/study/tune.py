@@ -2,8 +2,9 @@
 
 A seeded random search over ``properties/search/<Model>.yaml``, its trials run by Ray Tune, those that lag
 stopped early. The test split is never scored. Each trial that finished or was stopped is one line of
-``<checkpoint_dir>/search/<Model>-<dataset>.jsonl``; a trial that stands there is not run again, so a search
-that was interrupted, or killed, goes on where it was. A trial that failed is tried again next time.
+``<checkpoint_dir>/search/<Model>-<dataset>.jsonl``; a trial that stands there for the same data is not run
+again, so a search that was interrupted, or killed, goes on where it was. A trial that failed is tried again
+next time.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from recbole_ganprompt.checks import choice, non_negative, positive_integer
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
+from recbole_ganprompt.experiment import content_fingerprint
 from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
@@ -204,7 +206,14 @@ def search(arguments) -> Path:
 
     folder = Path(config["checkpoint_dir"]) / "search"
     journal = folder / f"{model}-{dataset}.jsonl"
-    lines = [line for line in _read(journal) if _outside(line["values"], space) == same]
+    data = content_fingerprint(
+        TextSequentialDataset(config)
+    )  # downloaded, or said to be missing, once for all
+    lines = [
+        line
+        for line in _read(journal)
+        if line.get("data") == data and _outside(line["values"], space) == same
+    ]
     wanted, failed = {}, []
     for number, values in enumerate(draw_trials(drawn, options["trials"], config["seed"]), start=1):
         values = {**given, **values}
@@ -219,7 +228,8 @@ def search(arguments) -> Path:
             failed.append({"values": values, "reason": reason})
             print(f"{outcome.name} failed: {reason} ({shown})", flush=True)
             return
-        line = {"values": values, "status": "stopped" if outcome.stopped else "finished", **outcome.value}
+        status = "stopped" if outcome.stopped else "finished"
+        line = {"values": values, "data": data, "status": status, **outcome.value}
         lines.append(line)
         # Unbuffered: a line is written whole or, where the process is killed, not at all.
         with journal.open("ab", buffering=0) as stream:
@@ -228,7 +238,6 @@ def search(arguments) -> Path:
         print(f"{outcome.name} {done} ({shown})", flush=True)
 
     if wanted:
-        TextSequentialDataset(config)  # what is missing is downloaded, or said, once for all trials
         print(f"{len(wanted)} trials to run, {len(lines)} in {journal}", flush=True)
         demand = demand_of(options, config["ray_address"])
         run_trials(

@@ -8,7 +8,8 @@ import yaml
 from toy_dataset import toy_arguments, write_toy
 
 from recbole_ganprompt.config import build_config
-from recbole_ganprompt.experiment import run
+from recbole_ganprompt.data.dataset import TextSequentialDataset
+from recbole_ganprompt.experiment import content_fingerprint, run
 from recbole_ganprompt.keys import parse_arguments, properties_path
 from recbole_ganprompt.study import tune
 from recbole_ganprompt.study.cluster import Outcome, connected
@@ -33,6 +34,10 @@ def tiny(tmp_path_factory):
     return folder, [*toy_arguments(folder), *TINY]
 
 
+def data_of(config) -> str:
+    return content_fingerprint(TextSequentialDataset(config))
+
+
 @pytest.mark.smoke
 def test_a_search_stops_what_lags_and_goes_on_where_it_was(toy, tmp_path, monkeypatch, capsys):
     saved = tmp_path / "saved"
@@ -44,14 +49,17 @@ def test_a_search_stops_what_lags_and_goes_on_where_it_was(toy, tmp_path, monkey
     values = {"user_inter_num_interval": "[3,inf)", "item_inter_num_interval": "[2,inf)", **fixed}
     values |= {"hidden_size": 128, "learning_rate": 0.002}
     config = build_config("SASRec", config_dict=values, arguments=toy)
-    first = {"values": values, "status": "finished", **tune.run_trial(config, lambda *report: None)}
+    first = {"values": values, "data": data_of(config), "status": "finished"}
+    first |= tune.run_trial(config, lambda *report: None)
+    elsewhere = {**first, "data": "of other data", "valid": {"gauc": 1.0}, "curve": [[0.1, 1.0]]}
     (saved / "search").mkdir()
-    (saved / "search/SASRec-toy.jsonl").write_text(json.dumps(first) + "\n")
+    (saved / "search/SASRec-toy.jsonl").write_text(json.dumps(elsewhere) + "\n" + json.dumps(first) + "\n")
     with connected(None, 1, 1, show=False):
         assert tune.main([*command, "--cpus_per_run=2"]) == 2
         assert "No machine has room for one run" in capsys.readouterr().err
         assert tune.main(command) == 0
     lines = [json.loads(line) for line in (saved / "search/SASRec-toy.jsonl").read_text().splitlines()]
+    assert lines.pop(0) == elsewhere  # neither counted nor lost
     rates = [line["values"]["learning_rate"] for line in lines]
     assert lines[0] == first and list(zip(rates, (line["status"] for line in lines))) == [
         (0.002, "finished"),
@@ -88,11 +96,11 @@ def test_the_best_trial_has_the_best_metric(toy, tmp_path, monkeypatch, second, 
     arguments = [f"--{key}={value}" for key, value in fixed.items() if key != "learning_rate"]
     lines = [{"valid": 0.7, "score": 0.72}, second]
     others = {"user_inter_num_interval": "[3,inf)", "item_inter_num_interval": "[2,inf)", **fixed}
-    text = ""
+    text, data = "", data_of(build_config("SASRec", arguments=toy))
     for rate, line in zip((0.002, 0.004), lines):
         seed = {"candidate_seed": line["candidate_seed"]} if "candidate_seed" in line else {}
         values = {**others, **seed, "learning_rate": rate}
-        entry = {**line, "values": values, "valid": {"gauc": line["valid"]}}
+        entry = {**line, "values": values, "data": data, "valid": {"gauc": line["valid"]}}
         text += json.dumps({**entry, "epochs": 3, "seconds": 1, "cpu_seconds": 1}) + "\n"
     folder = tmp_path / "saved/search"
     folder.mkdir(parents=True)
