@@ -263,8 +263,6 @@ def _robustness(study: dict | None, runs: set[str]) -> dict | None:
     """The study with the metrics of its overview, and which of its runs aren't the table's."""
     if study is None:
         return None
-    alone = [{**run, "seeds": [run["seed"]]} for run in study["runs"]]  # of a version that didn't average
-    study = {"labels": alone, "comparisons": [], "failed": [], "date": None, **study}
     study["main"] = "gauc" if "gauc" in study["metrics"] else study["metrics"][0]
     study["compared"] = [metric for metric in SHOWN if metric in study["metrics"]]
     study["others"] = sorted({Path(run["run"]).name for run in study["runs"]} - runs)
@@ -275,16 +273,10 @@ def _ablation(study: dict | None) -> dict | None:
     """The study, each row with its cells in the order of the group's measures."""
     if study is None:
         return None
-    study = {"unchanged": {}, "date": None, **study}
-    nothing = {"mean": None, "sd": None}
+    nothing = {"mean": None, "sd": None}  # where all seeds failed
     for group in study["groups"]:
-        group.setdefault("note", None)
         for row in group["rows"]:
-            values = row["values"] or {}  # none where all seeds failed
-            row["cells"] = [{**nothing, **values.get(name, {}), "mark": None} for name in group["measures"]]
-            row.setdefault("default", False)
-            row.setdefault("finished", "some")
-            row.setdefault("failures", [row.get("reason")] if row["status"] == "failed" else [])
+            row["cells"] = [{**row["values"].get(name, nothing), "mark": None} for name in group["measures"]]
     return study
 
 

@@ -119,6 +119,7 @@ def folder(tmp_path_factory):
     pair |= {"relative_drop": {"gauc": clear}, "top1_changed": nothing}
     pair |= {"kendall_tau": {"difference": 0.02, "low": -0.01, "high": 0.05}, "overlap@3": nothing}
     robustness = {
+        "date": benchmark["date"],
         "metrics": ["gauc"],
         "variants": [{"name": "polite", "group": "wording", "description": TITLES[0]}],
         "runs": [study],
@@ -129,14 +130,16 @@ def folder(tmp_path_factory):
     }
     kl = {"kl": {"mean": 0.2, "sd": 0.1}}
     rows = [
-        {"label": "Div-ori", "status": "finished", "failures": [], "values": kl, "default": True},
+        {"label": "Div-ori", "status": "finished", "failures": [], "values": kl},
         {"label": "Div-cos", "status": "failed", "failures": ["seed 2: " + TITLES[0]], "values": kl},
         {"label": "<Div-all>", "status": "failed", "failures": [TITLES[0], TITLES[1]], "values": {}},
     ]
     for row, finished in zip(rows, (2, 1, 0)):
-        row["finished"] = finished
-    group = {"name": "diversity", "title": "Diversity", "figure": None, "measures": ["kl"], "rows": rows}
-    ablation = {"dataset": FIRST, "seeds": [1, 2], "groups": [group], "unchanged": {"step_two": "all"}}
+        row |= {"finished": finished, "default": finished == 2}
+    group = {"name": "diversity", "title": "Diversity", "figure": None, "note": None}
+    group |= {"measures": ["kl"], "rows": rows}
+    ablation = {"dataset": FIRST, "seeds": [1, 2], "date": benchmark["date"], "groups": [group]}
+    ablation["unchanged"] = {"step_two": "all"}
     files = {"benchmark": benchmark, "examples": {FIRST: [example], "<second>": [other]}}
     files |= {"robustness": robustness, "ablation": ablation}
     for name, value in files.items():
