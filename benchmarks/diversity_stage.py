@@ -29,7 +29,7 @@ from recbole_ganprompt.diversity.encoder import (
 from recbole_ganprompt.diversity.measure import class_measures
 from recbole_ganprompt.diversity.reconstruction import ReconstructionSettings, reconstruct
 from recbole_ganprompt.language.backbone import backbone_cache
-from recbole_ganprompt.language.builtin_diversity import builtin_seq2seq
+from recbole_ganprompt.language.builtin_seq2seq import builtin_seq2seq
 from recbole_ganprompt.prompt.document import load_document
 from recbole_ganprompt.trainer.diversity import DiversityStages
 

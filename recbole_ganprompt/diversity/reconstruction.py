@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.diversity.encoder import DiversityEncoder, Generator, Prompts
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.language.builtin_diversity import content_words
+from recbole_ganprompt.language.corpus import content_words
 from recbole_ganprompt.seeding import random_states, restore_random, seeded
 
 DECODINGS = ("greedy", "beam", "sample")

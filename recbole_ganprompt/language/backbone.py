@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from recbole_ganprompt import workers
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.language.builtin import Corpus, builtin_llm
+from recbole_ganprompt.language.builtin_llm import builtin_llm
+from recbole_ganprompt.language.corpus import Corpus
 from recbole_ganprompt.language.reading import decoder_layers
 
 

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recbole_ganprompt.checkpoints import Checkpoints
+from recbole_ganprompt.data import sequences
 from recbole_ganprompt.data.cache import cached_folder, model_key
 from recbole_ganprompt.diversity import attributes as attribute_module
 from recbole_ganprompt.diversity import constraint, encoder, generator, measure, reconstruction
@@ -24,9 +25,12 @@ from recbole_ganprompt.diversity.attributes import (
 from recbole_ganprompt.diversity.encoder import DiversitySettings, split_users, train_diversity_encoder
 from recbole_ganprompt.diversity.measure import CLASSES_FILE, CLASSES_USERS, class_measures
 from recbole_ganprompt.diversity.reconstruction import ReconstructionSettings, reconstruct
+from recbole_ganprompt.language import backbone, corpus
 from recbole_ganprompt.language.backbone import backbone_cache, from_pretrained
-from recbole_ganprompt.language.builtin import Corpus
-from recbole_ganprompt.language.builtin_diversity import builtin_masked_lm, builtin_seq2seq
+from recbole_ganprompt.language.builtin_masked_lm import builtin_masked_lm
+from recbole_ganprompt.language.builtin_seq2seq import builtin_seq2seq
+from recbole_ganprompt.language.corpus import Corpus
+from recbole_ganprompt.prompt import document, rendering
 from recbole_ganprompt.prompt.document import load_document
 
 
@@ -165,7 +169,7 @@ class DiversityStages:
 
         key = {
             "encoder": folder.name,
-            "code": _code(reconstruction),
+            "code": _code(reconstruction, encoder, generator),
             "excluded words": sorted(self.excluded),
             "titles": self.titles,
             "seed": config["seed"],
@@ -209,7 +213,10 @@ class DiversityStages:
 
 
 def _code(*modules) -> list[str]:
-    return [Path(module.__file__).read_text(encoding="utf-8") for module in modules]
+    """The text of a stage's own sources, and of those that all stages run through."""
+    shared = (backbone, corpus, document, rendering, sequences)
+    files = [__file__, *(module.__file__ for module in (*modules, *shared))]
+    return [Path(file).read_text(encoding="utf-8") for file in files]
 
 
 def write_findings(directory: Path, folder: Path, attributes, texts, titles) -> None:

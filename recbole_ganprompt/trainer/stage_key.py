@@ -78,8 +78,12 @@ def sources(trainer, model) -> list[Path]:
     files = class_sources(trainer, model, getattr(model, "teacher_model", None))
     for package in (language, prompt):
         files += sorted(Path(package.__file__).parent.glob("*.py"))
-    files += [Path(module.__file__) for module in (batches, sequences, dislikes, evaluator, metrics)]
-    return [*files, Path(collaborative.__file__)]
+    return [*files, Path(batches.__file__), *shared_sources()]
+
+
+def shared_sources() -> list[Path]:
+    """The files whose code the training of any model runs through, its own classes aside."""
+    return [Path(module.__file__) for module in (sequences, dislikes, evaluator, metrics, collaborative)]
 
 
 def _data(dataset, evaluation) -> dict:

@@ -10,7 +10,6 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import ModelType
 from safetensors.torch import load_file, save_file
 
-from recbole_ganprompt import collaborative
 from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
@@ -21,6 +20,7 @@ from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.seeding import seeded
 from recbole_ganprompt.trainer import sequential
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
+from recbole_ganprompt.trainer.stage_key import shared_sources
 
 
 def training_loader(config, dataset):
@@ -73,8 +73,7 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
     histories, lengths = histories_before(sequences, users, ends, settings["MAX_ITEM_LIST_LENGTH"])
 
     cache = Path(settings["checkpoint_dir"]) / "teachers"
-    sources = [Path(collaborative.__file__), Path(sequential.__file__), Path(__file__)]
-    sources += class_sources(teacher.model)
+    sources = [Path(__file__), Path(sequential.__file__), *shared_sources(), *class_sources(teacher.model)]
     key = {
         "code": [path.read_text(encoding="utf-8") for path in sources],
         "training sequences": [sequences.items, sequences.offsets],

@@ -7,8 +7,9 @@ import pytest
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recbole_ganprompt.data.dataset import Sequences
-from recbole_ganprompt.language.builtin import Corpus
-from recbole_ganprompt.language.builtin_diversity import builtin_masked_lm, builtin_seq2seq
+from recbole_ganprompt.language.builtin_masked_lm import builtin_masked_lm
+from recbole_ganprompt.language.builtin_seq2seq import builtin_seq2seq
+from recbole_ganprompt.language.corpus import Corpus
 from recbole_ganprompt.prompt.document import load_document
 
 BRANDS = ["Dove", "Olay", "Suave", "Essie", "Nivea", "Conair", "Aveeno", "Revlon", "Remy", "Lush"]

@@ -8,8 +8,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from recbole_ganprompt.data.cache import cached_folder
 from recbole_ganprompt.data.dataset import Sequences
-from recbole_ganprompt.language.builtin import Corpus, builtin_llm
-from recbole_ganprompt.language.builtin_diversity import builtin_seq2seq, content_words
+from recbole_ganprompt.language.builtin_llm import builtin_llm
+from recbole_ganprompt.language.builtin_seq2seq import builtin_seq2seq
+from recbole_ganprompt.language.corpus import Corpus, content_words
 from recbole_ganprompt.prompt.document import load_document
 from recbole_ganprompt.seeding import seeded
 

@@ -1,12 +1,6 @@
-"""Language models built on the spot: no download, tokenizer and weights from the dataset's own text.
-
-Three folders can be made, each an ordinary transformers model with its tokenizer (safetensors):
-a causal LM (Llama) for recommendation, a masked LM (BERT) for attributes and an encoder-decoder (T5)
-for the diversity encoder. All of them only see the training split's sequences, and the catalogue.
-"""
+"""The built-in Llama for recommendation, pre-trained to continue histories of titles."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,50 +9,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.data.cache import cached_folder
-from recbole_ganprompt.data.sequences import Sequences
-from recbole_ganprompt.language import builtin_tokenizer, builtin_training
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
 from recbole_ganprompt.language.builtin_training import pretrain
+from recbole_ganprompt.language.corpus import TITLE_TOKENS, Corpus, source_digest
 from recbole_ganprompt.prompt.rendering import SEPARATOR, TitleTable, encode_piece
 from recbole_ganprompt.seeding import seeded
-
-TITLE_TOKENS = 20
-"""Titles are cut to this many tokens, as in the prompts."""
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The text that a built-in model may learn from.
-
-    Attributes
-    ----------
-    titles : list of str [items]
-        Index = internal item id; ``titles[0]`` (padding) is unused.
-    sequences : Sequences
-        The *training* part of each user's sequence (``dataset.training_sequences()``): validation
-        and test targets must not be in it.
-    """
-
-    titles: list[str]
-    sequences: Sequences
-
-    def texts(self) -> list[str]:
-        """All titles as they stand inside a prompt, behind a blank."""
-        return [f" {title}" for title in self.titles[1:]]
-
-    def key(self) -> dict:
-        """What identifies the corpus, for :func:`recbole_ganprompt.data.cache.cached_folder`."""
-        items, offsets = self.sequences.items, self.sequences.offsets
-        return {
-            "titles": self.titles,
-            "training sequences": [np.asarray(part, dtype=np.int64) for part in (items, offsets)],
-        }
-
-
-def source_digest(*files: str) -> list[str]:
-    """The text of our own source files: cached models must not outlive the code that made them."""
-    shared = [builtin_tokenizer.__file__, builtin_training.__file__]
-    return [Path(file).read_text(encoding="utf-8") for file in (*files, *shared)]
 
 
 def builtin_llm(
