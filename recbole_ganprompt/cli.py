@@ -67,7 +67,7 @@ def _run(arguments) -> None:
         return
     if config["model"] not in MODELS:
         raise UserError(f"{config['model']} trains on one worker in minutes: leave num_workers out.")
-    from recbole_ganprompt.study.cluster import run_on_workers
+    from recbole_ganprompt.study.distributed import run_on_workers
 
     run_on_workers(config, rest, files, values)
 

@@ -12,9 +12,9 @@ from recbole_ganprompt.experiment import data_fingerprints
 from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.run_folder import identity, is_finished, plain_values, same_data
-from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import demand_of
 from recbole_ganprompt.study.runs import FinishedRuns, configuration, make_run, reason_of
+from recbole_ganprompt.study.tasks import run_tasks
 
 SHOWN = ("auc", "gauc", "hit@1")
 

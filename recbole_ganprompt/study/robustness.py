@@ -34,9 +34,9 @@ from recbole_ganprompt.report.page import write_page_again
 from recbole_ganprompt.report.robustness_table import to_markdown
 from recbole_ganprompt.report.table import OURS
 from recbole_ganprompt.run_folder import identity, run_values
-from recbole_ganprompt.study.cluster import run_tasks
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
 from recbole_ganprompt.study.runs import given_gpus, reason_of
+from recbole_ganprompt.study.tasks import run_tasks
 from recbole_ganprompt.writing import write_text
 
 USAGE = f"""\

@@ -27,9 +27,9 @@ from recbole_ganprompt.experiment import content_fingerprint
 from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
-from recbole_ganprompt.study.cluster import run_trials
 from recbole_ganprompt.study.options import GPUS, demand_of, take_options
 from recbole_ganprompt.study.runs import given_gpus, planned_config
+from recbole_ganprompt.study.trials import run_trials
 from recbole_ganprompt.trainer.sequential import SequentialTrainer
 from recbole_ganprompt.writing import write_text
 

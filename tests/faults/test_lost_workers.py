@@ -3,7 +3,8 @@
 import os
 import signal
 
-from recbole_ganprompt.study.cluster import Demand, run_tasks
+from recbole_ganprompt.study.cluster import Demand
+from recbole_ganprompt.study.tasks import run_tasks
 
 
 def dies(folder: str, times: int) -> int:
