@@ -209,6 +209,8 @@ def to_markdown(record: dict) -> str:
             label = f"**{row['label']}** (default)" if row["default"] else row["label"]
             rows.append([label, *cells, note])
         headers = ["", *map(metric_name, group["measures"]), ""]
+        if not any(note for *_, note in rows):
+            rows, headers = [row[:-1] for row in rows], headers[:-1]
         body = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
         parts.append(f"**{group['title']}**{figure}\n\n{body}\n")
         if group["note"]:
