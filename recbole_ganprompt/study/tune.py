@@ -206,9 +206,8 @@ def search(arguments) -> Path:
 
     folder = Path(config["checkpoint_dir"]) / "search"
     journal = folder / f"{model}-{dataset}.jsonl"
-    data = content_fingerprint(
-        TextSequentialDataset(config)
-    )  # downloaded, or said to be missing, once for all
+    # What is missing is downloaded, or said, once for all trials.
+    data = content_fingerprint(TextSequentialDataset(config))
     lines = [
         line
         for line in _read(journal)
