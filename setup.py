@@ -44,6 +44,7 @@ setup(
         "numpy>=1.24",
         "pandas>=2.0",
         "scikit-learn>=1.2",
+        "joblib>=1.2",
         "matplotlib>=3.7",
         "jinja2>=3",
         "psutil>=5.9",

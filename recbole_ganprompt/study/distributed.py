@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from joblib import cpu_count  # of those that this process may use, unlike os.cpu_count
+
 from recbole_ganprompt import workers
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
@@ -102,8 +104,8 @@ def run_on_workers(config, arguments: list[str], files: list[str], values: dict 
 
 
 def _threads(config) -> int:
-    """Processor threads for each worker: a fair share of this machine's."""
-    return max(1, (os.cpu_count() or 1) // config["num_workers"])
+    """Processor threads for each worker: a fair share of what this process may use."""
+    return max(1, cpu_count() // config["num_workers"])
 
 
 def _work(settings: dict) -> None:

@@ -2,6 +2,8 @@
 
 import os
 
+from joblib import cpu_count  # of those that this process may use, unlike os.cpu_count
+
 from recbole_ganprompt.study.cluster import Demand, Outcome, connected, in_directory, settled
 
 
@@ -35,7 +37,7 @@ def run_tasks(function, tasks: dict, demand: Demand, *, address=None, attempts: 
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    with connected(address, os.cpu_count() or 1, demand.cpus, show=False):
+    with connected(address, cpu_count(), demand.cpus, show=False):
         demand = settled(ray, demand)
         remote = ray.remote(
             num_cpus=demand.cpus,

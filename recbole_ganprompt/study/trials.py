@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+from joblib import cpu_count  # of those that this process may use, unlike os.cpu_count
+
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.study.cluster import Demand, Outcome, connected, in_directory, settled
 
@@ -87,7 +89,7 @@ def run_trials(
             for progress, score in reports:
                 scheduler.on_trial_result(None, trial, {"progress": progress, "score": score})
 
-    with connected(address, os.cpu_count() or 1, demand.cpus, show=False):
+    with connected(address, cpu_count(), demand.cpus, show=False):
         demand = settled(ray, demand)
         Path(folder).mkdir(parents=True, exist_ok=True)
         files = tempfile.mkdtemp(prefix=".trials-", dir=folder if address else None)
