@@ -67,7 +67,20 @@ setup(
             "axe-core-python>=0.1",
         ],
     },
-    entry_points={"console_scripts": ["recbole-ganprompt=recbole_ganprompt.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "recbole-ganprompt=recbole_ganprompt.cli:main",
+            *(
+                f"recbole-ganprompt-{name}=recbole_ganprompt.study.{module}:main"
+                for name, module in (
+                    ("benchmark", "benchmark"),
+                    ("hyper", "tune"),
+                    ("ablation", "ablation"),
+                    ("robustness", "robustness"),
+                )
+            ),
+        ]
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -81,6 +81,18 @@ def _described(path: Path):
             yield match[1], values[match[1]], match[2] or ""
 
 
+def _instead(values: dict):
+    """Defaults of one properties file that hold with a backbone or on a dataset alone: (where, defaults)."""
+    for name, own in (values.get("backbones") or {}).items():
+        everywhere = {key: own[key] for key in own if key != "datasets"}
+        if everywhere:
+            yield f"by default with --backbone={name}", everywhere
+        for dataset, there in (own.get("datasets") or {}).items():
+            yield f"by default with --backbone={name} on {dataset}", there
+    for dataset, there in (values.get("datasets") or {}).items():
+        yield f"by default on {dataset}", there
+
+
 def help_text() -> str:
     """Usage, then our keys with their defaults and what their comments say."""
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
@@ -96,6 +108,9 @@ def help_text() -> str:
         for key, default, comment in _described(path):
             lines.append(f"  --{key}={default}")
             lines += textwrap.wrap(comment, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        for where, values in _instead(load_yaml(path)):
+            given = " ".join(f"--{key}={value}" for key, value in values.items())
+            lines += textwrap.wrap(f"{where}: {given}", width, initial_indent="  ", subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 

@@ -19,12 +19,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from recbole_ganprompt import __version__, interruption, workers
 from recbole_ganprompt.checkpoints import Checkpoints, checkpointing
-from recbole_ganprompt.data.cache import noted
+from recbole_ganprompt.data.cache import model_key, noted
 from recbole_ganprompt.data.candidates import candidates_fingerprint
 from recbole_ganprompt.data.dataset import TextSequentialDataset
-from recbole_ganprompt.data.fingerprint import fingerprint
+from recbole_ganprompt.data.fingerprint import file_digest, fingerprint
 from recbole_ganprompt.errors import UserError, environment_faults
 from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
+from recbole_ganprompt.keys import properties_path
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.provenance import provenance
@@ -78,7 +79,7 @@ def run(config) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     ours = config["model"] in MODELS
     dataset = create_dataset(config) if ours else TextSequentialDataset(config)
-    folder = RunFolder(config, data_fingerprints(dataset))
+    folder = RunFolder(config, {**data_fingerprints(dataset), **files_fingerprint(config)})
     if folder.finished:
         folder.close(keep=True)
         if workers.rank():
@@ -121,6 +122,26 @@ def data_fingerprints(dataset: TextSequentialDataset) -> dict[str, str]:
         "candidates": candidates_fingerprint(*(dataset.evaluation_set(phase) for phase in ("valid", "test"))),
         "data": content_fingerprint(dataset),
     }
+
+
+def files_fingerprint(config) -> dict[str, str]:
+    """What tells runs apart whose configuration names the same files, with other content by now.
+
+    Returns
+    -------
+    dict
+        ``files``: digest of the prompt template, the lists of attributes and the model folders that the user
+        gave by path; empty where there are none.
+    """
+    parts = {}
+    for key in ("prompt", "attribute_file", "attribute_exclude"):
+        shipped = key == "prompt" and properties_path("prompt", f"{config[key]}.yaml").is_file()
+        if config[key] and not shipped and Path(config[key]).is_file():
+            parts[key] = file_digest(config[key])
+    for key in ("llm", "generator", "attribute_lm", "adapter"):
+        if config[key] and Path(config[key]).expanduser().is_dir():
+            parts[key] = model_key(config[key])
+    return {"files": fingerprint("files-1", parts)} if parts else {}
 
 
 def content_fingerprint(dataset: TextSequentialDataset) -> str:

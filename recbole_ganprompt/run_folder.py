@@ -82,7 +82,7 @@ class RunFolder:
         ``resume`` names an unfinished run's folder; ``auto`` finds the newest one of this configuration, or
         the result of a finished one.
     data : dict
-        Fingerprints of the data; a run on other data is another run.
+        Fingerprints of the data, and of files that the configuration names; with others it is another run.
 
     Attributes
     ----------
@@ -201,7 +201,8 @@ class RunFolder:
             raise UserError(f"{path} is finished: its metrics are in {path / 'result.json'}.")
         if not same_data(_data_of(path), self.data):
             raise UserError(
-                f"The data have changed since {path} was begun: leave --resume out to start anew."
+                f"The data, or files that the configuration names, have changed since {path} was begun: "
+                "leave --resume out to start anew."
             )
         if not self._take(path):
             raise UserError(f"Another process is at work on {path}: wait for it, or stop it.")
@@ -226,5 +227,14 @@ def _data_of(path: Path) -> dict:
 
 
 def result_of(path: Path) -> dict:
-    """The record of a finished run."""
-    return json.loads((path / "result.json").read_text(encoding="utf-8"))
+    """The record of a finished run.
+
+    Raises
+    ------
+    UserError
+        If it can't be read.
+    """
+    try:
+        return json.loads((path / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path / 'result.json'} is damaged: remove its folder.") from error

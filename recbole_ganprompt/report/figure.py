@@ -25,7 +25,7 @@ Draws what there is, each figure as PNG and SVG, readable without colour:
   --robustness=FILE  how far the metrics of a robustness.json move over wordings and perturbations
   --out=FOLDER       instead of figures/ in the run's folder or beside the file"""
 
-_STUDIES = {"ablation": (ablation_figure, "groups"), "robustness": (robustness_figure, "runs")}
+_STUDIES = {"ablation": (ablation_figure, "groups"), "robustness": (robustness_figure, "labels")}
 
 
 def draw(arguments) -> list[Path]:
@@ -125,7 +125,7 @@ def _study(path: Path, kind: str, key: str) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read as JSON: {error}.") from None
     if not isinstance(study, dict) or not study.get(key):
-        raise UserError(f"{path} has no {key} to draw: give the {kind}.json that the study wrote.")
+        raise UserError(f"{path} holds nothing to draw: give the {kind}.json that the study wrote.")
     return study
 
 

@@ -14,12 +14,18 @@ function makeSortable(table) {
   });
 }
 
+/** The cell of a row that stands in a column: one that says why a model failed stands in several. */
+function cellIn(row, column) {
+  let next = 0;
+  return [...row.cells].find((cell) => column < (next += cell.colSpan));
+}
+
 function sort(table, headers, column) {
   const header = headers[column];
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  const number = (row) => Number.parseFloat(row.cells[column]?.dataset.value);
-  const text = (row) => row.cells[column]?.textContent.trim() ?? "";
+  const number = (row) => Number.parseFloat(cellIn(row, column)?.dataset.value);
+  const text = (row) => cellIn(row, column)?.textContent.trim() ?? "";
   const numeric = rows.some((row) => !Number.isNaN(number(row)));
   // The first click puts large numbers on top, but words from A to Z.
   const current = header.getAttribute("aria-sort");

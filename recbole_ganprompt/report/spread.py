@@ -32,7 +32,7 @@ def robustness_figure(robustness: dict) -> Drawing:
     robustness : dict
         As read from ``robustness.json``.
     """
-    runs = robustness.get("labels") or robustness["runs"]  # a version that didn't average had none
+    runs = robustness["labels"]
     groups = list(dict.fromkeys(variant["group"] for variant in robustness["variants"]))
     group_of = {variant["name"]: variant["group"] for variant in robustness["variants"]}
     metrics = [name for name in PREFERRED if name in robustness["metrics"]] or robustness["metrics"][:2]
@@ -129,13 +129,11 @@ def _strip(axes, place: int, index: int, kept: list, summary: dict) -> None:
 
 
 def _names(runs: list[dict]) -> list[str]:
-    """The runs' labels, with dataset and seed where labels alone don't tell them apart."""
-    names = [run["label"] for run in runs]
-    for key, word in (("dataset", "on"), ("seed", "seed")):
-        values = defaultdict(set)
-        for name, run in zip(names, runs):
-            values[name].add(run.get(key))
-        names = [
-            f"{name} {word} {run[key]}" if len(values[name]) > 1 else name for name, run in zip(names, runs)
-        ]
-    return names
+    """The labels, with the dataset where one of them is on several."""
+    datasets = defaultdict(set)
+    for run in runs:
+        datasets[run["label"]].add(run["dataset"])
+    return [
+        f"{run['label']} on {run['dataset']}" if len(datasets[run["label"]]) > 1 else run["label"]
+        for run in runs
+    ]

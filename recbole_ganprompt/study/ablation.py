@@ -16,6 +16,7 @@ from recbole_ganprompt.report.page import write_page_again
 from recbole_ganprompt.run_folder import identity, plain_values
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
+    FINISHED,
     RUN_HELP,
     RUN_OPTIONS,
     run_arguments,
@@ -97,7 +98,7 @@ OPTIONS = {
     "groups": (list(GROUPS), ("one or more of " + ", ".join(GROUPS), lambda value: value in GROUPS)),
     "seeds": ([2024], natural),
     "out": (None, text),
-    "runs": ([], text),
+    "runs": ([], FINISHED),
 }
 
 

@@ -20,6 +20,7 @@ from recbole_ganprompt.errors import UserError, exit_status
 from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.study.cells import Cell, check_datasets, complete
 from recbole_ganprompt.study.options import (
+    FINISHED,
     RUN_HELP,
     RUN_OPTIONS,
     folder_name,
@@ -55,7 +56,7 @@ OPTIONS = {
     "seeds": ([2024, 2025, 2026], natural),
     "metrics": (["auc", "gauc", "hit@1", "hit@3", "ndcg@3", "mrr@3"], text),
     "name": (None, folder_name),
-    "runs": ([], text),
+    "runs": ([], FINISHED),
     "paper": (False, truth),
 }
 
@@ -87,6 +88,7 @@ def benchmark(arguments: list[str]) -> Path:
         Cell(f"{model}-{dataset}-{seed}", run_arguments(scopes, model, dataset, seed))
         for dataset, model, seed in wanted
     ]
+    options["metrics"] = _distinct(options["metrics"])
     unknown = sorted(set(options["metrics"]) - set(_metrics(cells[0].config)))
     if unknown:
         raise UserError(

@@ -8,7 +8,7 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.experiment import data_fingerprints
+from recbole_ganprompt.experiment import data_fingerprints, files_fingerprint
 from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.report.names import metric_name
 from recbole_ganprompt.run_folder import identity, is_finished, plain_values, same_data
@@ -68,7 +68,8 @@ class Cell:
         result = json.loads(Path(run, "result.json").read_text(encoding="utf-8"))
         if not same_data(result, self.data):
             raise UserError(
-                f"{run} was measured on other data: {self.dataset} changed, or differs over there."
+                f"{run} was measured on other data: {self.dataset} or a file that the run reads changed, or "
+                "differs over there."
             )
         self.record |= {"status": "finished", "run": str(run), "attempts": attempts}
         self.record |= {key: result[key] for key in ("seconds", "peak_memory_mb", "candidates")}
@@ -107,7 +108,7 @@ def check_datasets(cells: list[Cell]) -> None:
         reading = json.dumps([cell.dataset, {key: values.get(key) for key in sorted(keys)}])
         if reading not in known:
             known[reading] = data_fingerprints(TextSequentialDataset(cell.config))
-        cell.data = known[reading]
+        cell.data = {**known[reading], **files_fingerprint(cell.config)}
         other = first.setdefault(cell.dataset, cell)
         if cell.data["candidates"] != other.data["candidates"]:
             raise UserError(

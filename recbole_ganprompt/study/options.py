@@ -1,11 +1,13 @@
 """The study commands' own options, told apart from the configuration keys of the runs that they start."""
 
+from pathlib import Path
+
 import torch
 
 from recbole_ganprompt.checks import CHECKS, non_negative, positive_integer
 from recbole_ganprompt.config import sequential_models
 from recbole_ganprompt.errors import UserError
-from recbole_ganprompt.keys import check_keys, load_yaml, parse_value
+from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, parse_value, split_files
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.study.cluster import Demand
 
@@ -18,6 +20,12 @@ GPUS = (
     "a share of one GPU or a number of whole ones",
     lambda value: non_negative[1](value) and (value <= 1 or value % 1 == 0),
 )
+FINISHED = (
+    "folders that hold a folder runs, such as another checkout's saved",
+    lambda value: isinstance(value, str) and Path(value, "runs").is_dir(),
+)
+"""Of ``--runs=``."""
+
 RUN_OPTIONS = {
     "cpus_per_run": (1, positive_integer),
     "gpus_per_run": (None, GPUS),
@@ -105,29 +113,32 @@ def scoped_arguments(arguments, datasets) -> dict[str | None, list[str]]:
     Returns
     -------
     dict
-        Lists of ``--key=value`` by model or dataset; under None those for every run.
+        Lists of ``--key=value`` by model or dataset; under None those for every run, files among them.
 
     Raises
     ------
     UserError
-        At an unknown key or name.
+        At an unknown key or name, at a key with two values, and at what the command itself says of each run.
     """
     scopes: dict[str | None, list[str]] = {None: []}
+    files, arguments = split_files(arguments)
+    for path in files:
+        check_keys(load_yaml(path), f"{path}: ")
     names = {*MODELS, *sequential_models(), *datasets}
     for argument in arguments:
         key, equals, given = argument.removeprefix("--").partition("=")
         if not argument.startswith("--"):
             raise UserError(f"Arguments are written --key=value, not '{argument}'.")
-        if key == "config_files":
-            for path in given.split():
-                check_keys(load_yaml(path), f"{path}: ")
-            scopes[None].append(argument)
-            continue
         scope, dot, inner = key.rpartition(".")
         if dot and scope not in names:
             raise UserError(f"--{key}: {scope} is none of the models and datasets of this command.")
         check_keys([inner], "--")
+        if inner in ("model", "dataset", "seed"):
+            raise UserError(f"--{key} is for a single run: --help shows what this command takes instead.")
         scopes.setdefault(scope if dot else None, []).append(f"--{inner}{equals}{given}")
+    for part in scopes.values():
+        parse_arguments(part)  # none twice with two values
+    scopes[None] += [f"--config_files={path}" for path in files]
     return scopes
 
 
@@ -136,6 +147,8 @@ def run_arguments(scopes, model: str, dataset: str, seed: int) -> list[str]:
     chosen: dict[str, str] = {}
     for part in (None, dataset, model):
         for argument in scopes.get(part, []):
-            chosen[argument.partition("=")[0]] = argument
+            # All files count, as in run_recbole.py.
+            name = argument if argument.startswith("--config_files=") else argument.partition("=")[0]
+            chosen[name] = argument
     own = {"--model": f"--model={model}", "--dataset": f"--dataset={dataset}", "--seed": f"--seed={seed}"}
     return list({"--show_progress": "--show_progress=false", **chosen, **own}.values())

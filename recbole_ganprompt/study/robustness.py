@@ -35,7 +35,7 @@ from recbole_ganprompt.report.robustness_table import to_markdown
 from recbole_ganprompt.report.table import OURS
 from recbole_ganprompt.run_folder import identity, run_values
 from recbole_ganprompt.study.options import RUN_HELP, RUN_OPTIONS, demand_of, take_options
-from recbole_ganprompt.study.runs import given_gpus, reason_of
+from recbole_ganprompt.study.runs import given_gpus, new_defaults, reason_of
 from recbole_ganprompt.study.tasks import run_tasks
 from recbole_ganprompt.writing import write_text
 
@@ -118,6 +118,7 @@ def measure_run(folder: str, users: int | None, data_path: str | None) -> dict:
     rows = np.searchsorted(asked, measured)
     kept = {name: score[rows] for name, score in found.items()}
     settings = identity(record["config"])
+    settings = {**new_defaults(dataset.config, settings), **settings}
     return {
         "run": str(folder),
         **{key: record[key] for key in ("dataset", "model", "seed", "candidates")},
@@ -200,12 +201,14 @@ def study(arguments: list[str]) -> Path:
     options, rest = take_options([one for one in arguments if not one.startswith("--run=")], OPTIONS)
     if rest:
         raise UserError(f"There is no option {rest[0]}; --help shows those there are.")
-    folders = [run for one in given for run in _runs(Path(one).expanduser())]
+    given = [Path(one).expanduser() for one in given]
+    folders = [run for one in given for run in _runs(one)]
     if not folders:
         raise UserError("Name a finished run of a language model: --run=saved/runs/GANPrompt-...")
-    out = Path(options["out"] or (folders[0] if len(folders) == 1 else folders[0].parents[1] / "robustness"))
-    if len(given) == 1 and (Path(given[0]) / "benchmark.json").is_file() and not options["out"]:
-        out = Path(given[0])
+    several = folders[0].resolve().parents[1] / "robustness"
+    out = Path(options["out"] or (folders[0] if len(folders) == 1 else several))
+    if len(given) == 1 and (given[0] / "benchmark.json").is_file() and not options["out"]:
+        out = given[0]
     out.mkdir(parents=True, exist_ok=True)
     tasks = {str(folder): (str(folder), options["users"], options["data_path"]) for folder in folders}
     runs, failed, address = {}, [], options["ray_address"]
@@ -308,19 +311,25 @@ def compared(runs: list[dict]) -> dict:
 
 
 def _tell_apart(runs: list[dict]) -> None:
-    """Runs of one label on one dataset whose settings differ are no seeds of the same: they get labels of
-    their own."""
+    """Runs of one label on one dataset whose settings differ are no seeds of the same, and neither are two
+    runs of one seed: they get labels of their own."""
+    for some in _by_label(runs):
+        first = some[0]["settings"]
+        for key in sorted(first.keys() | {key for run in some for key in run["settings"]}):
+            if any(run["settings"].get(key) != first.get(key) for run in some):
+                for run in some:
+                    run["label"] += f", {key}={run['settings'].get(key)}"
+    for some in _by_label(runs):
+        if len({run["seed"] for run in some}) < len(some):
+            for run in some:
+                run["label"] += f", {Path(run['run']).name}"
+
+
+def _by_label(runs: list[dict]) -> list[list[dict]]:
     labels = defaultdict(list)
     for run in runs:
         labels[run["dataset"], run["label"]].append(run)
-    for some in labels.values():
-        first = some[0]["settings"]
-        # A key that one of them doesn't have is newer than that run.
-        keys = [key for key in first if all(key in run["settings"] for run in some)]
-        for key in keys:
-            if any(run["settings"][key] != first[key] for run in some):
-                for run in some:
-                    run["label"] += f", {key}={run['settings'][key]}"
+    return list(labels.values())
 
 
 def main(arguments=None) -> int:

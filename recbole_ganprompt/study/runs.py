@@ -1,6 +1,5 @@
 """Finished runs, told by configuration and data, so that what was measured once isn't measured again."""
 
-import json
 import os
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
@@ -10,7 +9,7 @@ from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import run
 from recbole_ganprompt.keys import load_yaml, properties_path, split_files
-from recbole_ganprompt.run_folder import identity, is_finished, plain_values, same_data
+from recbole_ganprompt.run_folder import identity, is_finished, plain_values, result_of, same_data
 
 
 class FinishedRuns:
@@ -29,8 +28,8 @@ class FinishedRuns:
             for path in sorted(Path(folder, "runs").glob("*/result.json")):
                 if not is_finished(path.parent):
                     continue
-                record = json.loads(path.read_text(encoding="utf-8"))
-                data = {name: record[name] for name in ("candidates", "data") if name in record}
+                record = result_of(path.parent)
+                data = {name: record[name] for name in ("candidates", "data", "files") if name in record}
                 key = record["model"], record["dataset"], record["seed"]
                 self._runs.setdefault(key, []).append((identity(record["config"]), data, path.parent))
 
@@ -43,13 +42,21 @@ class FinishedRuns:
         for values, measured_on, folder in reversed(
             self._runs.get((config["model"], config["dataset"], config["seed"]), [])
         ):
-            if same_data(measured_on, data) and {**_new_defaults(config, values), **values} == wanted:
+            if same_data(measured_on, data) and {**new_defaults(config, values), **values} == wanted:
                 return folder
         return None
 
 
-def _new_defaults(config, values: dict) -> dict:
-    """Defaults of the keys of ours that an older run's configuration doesn't have."""
+def new_defaults(config, values: dict) -> dict:
+    """Defaults of the keys of ours that an older run's configuration doesn't have.
+
+    Parameters
+    ----------
+    config : recbole Config
+        Of the same model and backbone today.
+    values : dict
+        The older run's, as :func:`~recbole_ganprompt.run_folder.identity` has them.
+    """
     files = [properties_path("overall.yaml"), properties_path("language_models.yaml")]
     files += [properties_path("model", f"{config['model']}.yaml")]
     if config["backbone"]:
@@ -62,7 +69,7 @@ def _new_defaults(config, values: dict) -> dict:
 
 
 def configuration(arguments: list[str]):
-    """The configuration that a command line (``--config_files=`` too) asks for.
+    """The configuration that a command line (``--config_files=`` too) asks for, of a run on one worker.
 
     Raises
     ------
@@ -77,9 +84,16 @@ def planned_config(**sources):
 
     RecBole narrows this process to ``gpu_id``, by default the first GPU, and Ray would start runs on no other
     one: what a user didn't ask for is undone.
+
+    Raises
+    ------
+    UserError
+        At a mistake, and for more than one worker: a study starts many runs, not one run many times.
     """
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     config = build_config(**sources)
+    if config["num_workers"] not in (None, 1):
+        raise UserError("A study's runs have one worker each: leave num_workers out, and set cpus_per_run.")
     if "gpu_id" not in config.external_config_dict:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         if before is not None:

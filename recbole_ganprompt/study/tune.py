@@ -23,7 +23,7 @@ from recbole_ganprompt.checks import choice, non_negative, positive_integer
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.data.dataset import TextSequentialDataset
 from recbole_ganprompt.errors import UserError, exit_status
-from recbole_ganprompt.experiment import content_fingerprint
+from recbole_ganprompt.experiment import content_fingerprint, files_fingerprint
 from recbole_ganprompt.keys import check_keys, load_yaml, parse_arguments, properties_path, split_files
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
@@ -195,8 +195,6 @@ def search(arguments) -> Path:
     config = planned_config(config_dict=fixed)
     if config["protocol"] == "paper":
         raise UserError("protocol paper has no validation split to search on; set protocol to leave_one_out.")
-    if config["num_workers"] not in (None, 1):
-        raise UserError("A trial is one worker's: leave num_workers out, and set cpus_per_run.")
     model, dataset, metric = config["model"], config["dataset"], config["valid_metric"].lower()
     given = {key: value for key, value in fixed.items() if key not in _PRESENTATION}
     space = search_space(model)
@@ -207,7 +205,7 @@ def search(arguments) -> Path:
     folder = Path(config["checkpoint_dir"]) / "search"
     journal = folder / f"{model}-{dataset}.jsonl"
     # What is missing is downloaded, or said, once for all trials.
-    data = content_fingerprint(TextSequentialDataset(config))
+    data = "-".join([content_fingerprint(TextSequentialDataset(config)), *files_fingerprint(config).values()])
     lines = [
         line
         for line in _read(journal)

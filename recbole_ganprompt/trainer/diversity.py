@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import asdict
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,16 @@ class DiversityStages:
     def attributes(self) -> list[str]:
         """Stage 1: the k most frequent words that a masked LM puts into Figure 3.
 
-        A user's own list (``attribute_file``, one word a line) is taken as it stands.
+        A user's own list (``attribute_file``, one word a line) is taken as it stands, its first k words.
         """
         config = self.config
         if config["attribute_file"]:
-            return read_words(config["attribute_file"])[: config["attributes"]]
+            words = read_words(config["attribute_file"])
+            if len(words) > config["attributes"]:
+                getLogger().info(
+                    f"attribute_file: the first {config['attributes']} of its {len(words)} words"
+                )
+            return words[: config["attributes"]]
         template = load_document("attributes")
         name = config["attribute_lm"]
         if name == "builtin":

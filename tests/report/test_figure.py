@@ -59,8 +59,8 @@ def robustness():
     variants = [{"name": name, "group": "wording"} for name in ("polite", "terse")]
     variants += [{"name": name, "group": "perturbation"} for name in ("typos", "$lower_case$")]
 
-    def one(seed):
-        drops = {"polite": 0.01, "terse": 0.02 * seed, "typos": 0.08, "$lower_case$": 0.0}
+    def one(dataset, terse):
+        drops = {"polite": 0.01, "terse": terse, "typos": 0.08, "$lower_case$": 0.0}
         own = [
             {"name": name, "relative_drop": {"gauc": drop, "hit@1": 2 * drop}, "top1_changed": 3 * drop}
             for name, drop in drops.items()
@@ -68,12 +68,13 @@ def robustness():
         interval = {"mean": 0.1, "relative_drop": 0.02, "low": 0.01, "high": 0.03}
         summary = {"metrics": {"gauc": interval, "hit@1": interval}, "top1_changed": interval}
         return {
-            **{"label": "GANPrompt", "dataset": "toy", "seed": seed, "variants": own},
+            **{"label": "GANPrompt", "dataset": dataset, "seeds": [1, 2], "variants": own},
             "baseline": {"gauc": 0.79, "hit@1": 0.42},
             "summary": {"wording": summary, "perturbation": summary},
         }
 
-    return {"metrics": ["gauc", "hit@1"], "variants": variants, "runs": [one(1), one(2)]}
+    labels = [one("toy", 0.02), one("other", 0.04)]
+    return {"metrics": ["gauc", "hit@1"], "variants": variants, "runs": [], "labels": labels}
 
 
 def texts(path):
@@ -139,8 +140,8 @@ def test_studies_are_drawn_beside_their_files(tmp_path, capsys):
     shown = texts(tmp_path / "figures" / "ablation.svg")
     assert shown.count("failed") == 2 and "0.790 ± 0.010" in shown and "Figures 7 and 8" in shown
     shown = texts(tmp_path / "figures" / "robustness.svg")
-    # Runs of one label are told apart by what differs; each strip names its worst variant.
-    assert "GANPrompt seed 1" in shown and "GANPrompt seed 2" in shown
+    # One label on two datasets is told apart; each strip names its worst variant.
+    assert "GANPrompt on toy" in shown and "GANPrompt on other" in shown
     assert shown.count("typos") == 6 and shown.count("terse") == 6 and "polite" not in shown
 
 
@@ -164,7 +165,7 @@ def test_several_runs_share_an_output_folder(run, tmp_path, capsys):
         (["--runs=nowhere"], "did you mean --run?"),
         (["figures"], "--key=value"),
         (["--run=SASRec"], "nothing to draw in SASRec"),
-        (["--robustness=SASRec/result.json"], "has no runs to draw"),
+        (["--robustness=SASRec/result.json"], "holds nothing to draw"),
         (["--ablation=SASRec/log"], "can't be read as JSON"),
         (["--ablation=gone.json"], "can't be read as JSON"),
         (["--ablation=a.json", "--ablation=b.json"], "given twice"),

@@ -8,7 +8,10 @@ from toy_dataset import write_toy
 
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import run
+from recbole_ganprompt.keys import properties_path
+from recbole_ganprompt.run_folder import plain_values
 from recbole_ganprompt.study.cells import Cell, check_datasets
+from recbole_ganprompt.study.options import run_arguments, scoped_arguments
 from recbole_ganprompt.study.runs import FinishedRuns, configuration
 
 SMALL = ["--model=GRU4Rec", "--epochs=1", "--hidden_size=16", "--embedding_size=16"]
@@ -51,7 +54,7 @@ def test_a_run_on_other_data_is_another_run(toy, tmp_path):
     (second / "result.json").unlink()  # as if it had been killed
     interactions.write_text(lines)
     assert find() == first
-    with pytest.raises(UserError, match="The data have changed since"):
+    with pytest.raises(UserError, match="The data, or files that the configuration names, have changed"):
         run(configuration([*toy, *SMALL, f"--resume={second}"]))
     # Runs from before there were fingerprints of the data count by their candidates.
     (first / "result.json").write_text(json.dumps({key: record[key] for key in record if key != "data"}))
@@ -60,6 +63,48 @@ def test_a_run_on_other_data_is_another_run(toy, tmp_path):
     assert find() is None and go_on() != first
     with pytest.raises(UserError, match="must share the checkpoint_dir"):
         cell_of(toy).finish(first)
+
+
+def test_a_run_that_read_another_file_is_another_run(toy, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("red\nsoft\n")
+    template = tmp_path / "template.yaml"
+    template.write_text((properties_path("prompt") / "recommendation.yaml").read_text())
+    arguments = [*toy, "--model=GANPrompt", f"--attribute_file={words}", f"--prompt={template}"]
+    cell = Cell("GANPrompt", arguments)
+    check_datasets([cell])
+    # As a finished run's folder shows it.
+    folder = tmp_path / "saved/runs/GANPrompt-toy-1"
+    folder.mkdir(parents=True)
+    (folder / "ranks.safetensors").touch()
+    record = {"model": "GANPrompt", "dataset": "toy", "seed": cell.config["seed"], **cell.data}
+    record["config"] = plain_values(cell.config.final_config_dict)
+    (folder / "result.json").write_text(json.dumps(record))
+
+    def find():
+        again = Cell("GANPrompt", arguments)
+        check_datasets([again])
+        return FinishedRuns([tmp_path / "saved"]).find(again.config, again.data)
+
+    assert find() == folder
+    for file in (words, template):
+        before = file.read_text()
+        file.write_text(before.replace("soft", "harsh").replace("user", "customer"))
+        assert find() is None
+        file.write_text(before)
+    assert find() == folder
+    (folder / "result.json").write_text("{")
+    with pytest.raises(UserError, match="result.json is damaged: remove its folder"):
+        find()
+
+
+def test_all_configuration_files_count(toy, tmp_path):
+    first, second = tmp_path / "my first.yaml", tmp_path / "second.yaml"
+    first.write_text("learning_rate: 0.25")
+    second.write_text("epochs: 7")
+    scopes = scoped_arguments([*toy[1:], f"--config_files={first}", f"--config_files={second}"], ["toy"])
+    config = configuration(run_arguments(scopes, "SASRec", "toy", 3))
+    assert (config["learning_rate"], config["epochs"], config["seed"]) == (0.25, 7, 3)
 
 
 @pytest.mark.parametrize(("given", "left"), [([], "0,1,2"), (["--gpu_id=1,2"], "1,2")])

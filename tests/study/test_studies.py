@@ -273,6 +273,11 @@ def test_every_variant_of_an_ablation_is_a_valid_configuration():
         (benchmark.main, ["--models=SASRec", "--gpus_per_run=1.5"], "must be a share of one GPU or a number"),
         (benchmark.main, ["--models=SASRec", "--seeds=one"], "--seeds must be"),
         (benchmark.main, ["--datasets=ml100k", "--models=SASRec"], "did you mean ml-100k?"),
+        (benchmark.main, ["--model=DIN"], "--model is for a single run"),
+        (benchmark.main, ["--models=SASRec", "--SASRec.seed=3"], "--SASRec.seed is for a single run"),
+        (benchmark.main, ["--epochs=1", "--epochs=2"], "--epochs is given twice"),
+        (benchmark.main, ["--runs=nowhere"], "--runs must be folders that hold a folder runs"),
+        (benchmark.main, ["--models=CoLLM", "--num_workers=2"], "leave num_workers out"),
         (ablation.main, ["--dataset=ml100k"], "did you mean ml-100k?"),
         (ablation.main, [], "Name a dataset"),
         (
