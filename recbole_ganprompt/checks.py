@@ -95,7 +95,7 @@ CHECKS: dict[str, Check] = {
     "valid_metric": text,
     "metric_decimal_place": natural,
     "repeatable": ("true, as sequential models need it", lambda value: value is True),
-    "seed": natural,
+    "seed": ("an integer from 0 to 4294967295", lambda value: natural[1](value) and value < 2**32),
     "candidate_seed": natural,
     "reproducibility": truth,
     "checkpoint_every": ("an interval such as 5min or 500 (steps), or none", _interval),
@@ -118,7 +118,10 @@ CHECKS: dict[str, Check] = {
     "n_layers": positive_integer,
     "n_heads": positive_integer,
     "num_layers": positive_integer,
-    "mlp_hidden_size": several(positive_integer),
+    "mlp_hidden_size": (
+        "a list of positive integers such as [64, 32]",
+        lambda value: isinstance(value, (list, tuple)) and several(positive_integer)[1](value),
+    ),
     "dropout_prob": fraction,
     "hidden_dropout_prob": fraction,
     "attn_dropout_prob": fraction,
@@ -131,6 +134,9 @@ CHECKS: dict[str, Check] = {
     "reg_weight": several(non_negative),
     # GANPrompt's stages
     "teacher": choice(*TEACHERS),
+    "teacher_config": optional(
+        ("a dictionary such as {'hidden_size': 64}", lambda value: isinstance(value, dict))
+    ),
     "opinion_items": positive_integer,
     "attributes": natural,
     "attribute_users": optional(positive_integer),
@@ -143,7 +149,11 @@ CHECKS: dict[str, Check] = {
     "few_shot_steps": positive_integer,
     "llm_steps": optional(positive_integer),
     "step_two": choice("mapping", "no_collaborative", "lora+mapping", "teacher+mapping", "all"),
-    "guidance_words": several(text),
+    "guidance_words": (
+        "a list of words such as [poor, fair, good]",
+        lambda value: isinstance(value, (list, tuple)) and several(text)[1](value),
+    ),
+    "lora_targets": several(text),
     "prompt_history": positive_integer,
     "title_tokens": positive_integer,
     "train_negatives": positive_integer,

@@ -24,7 +24,7 @@ from recbole_ganprompt.config import build_teacher_config
 from recbole_ganprompt.data.candidates import EvaluationSet
 from recbole_ganprompt.data.sequences import Sequences
 from recbole_ganprompt.evaluation.evaluator import interaction_of, score_candidates
-from recbole_ganprompt.model.registry import model_class
+from recbole_ganprompt.model.registry import recbole_model
 from recbole_ganprompt.seeding import seeded
 from recbole_ganprompt.teachers import GENERAL_TEACHERS
 
@@ -57,7 +57,7 @@ def build_teacher_model(config, dataset):
     name = GENERAL_TEACHERS.get(config["teacher"])
     with seeded(config["seed"]):  # the same teacher whatever the language model drew
         if name is None:
-            model = model_class(config["teacher"])(settings, dataset)
+            model = recbole_model(config["teacher"], settings, dataset)
         else:
             model = get_model(name)(settings, dataset.training_pairs())
     return model.to(settings["device"]), settings

@@ -28,10 +28,16 @@ from recbole_ganprompt.keys import (
     recbole_properties,
 )
 from recbole_ganprompt.plugin import MODELS
+from recbole_ganprompt.settings import SETTINGS, check_settings
 from recbole_ganprompt.teachers import GENERAL_TEACHERS
 
 METRICS = ("AUC", "GAUC", "Hit", "NDCG", "MRR")
 SPLITS = {"leave_one_out": {"LS": "valid_and_test"}, "paper": {"LS": "test_only"}}
+
+
+TUNING = ("llm_tuning", "llm_epochs", "llm_learning_rate", "llm_batch_size", "mapping_epochs")
+TUNING += ("mapping_batch_size", "mapping_learning_rate")
+"""Keys whose defaults are backbone/small.yaml's where ``llm`` is a model of the user's own."""
 
 
 def check_values(values: dict) -> None:
@@ -147,6 +153,10 @@ class ProtocolConfig(Config):
         if model in MODELS:
             backbone = self.external_config_dict.get("backbone", layers.get("backbone"))
             layers.update(_backbone(backbone))
+            if backbone == "builtin" and self.external_config_dict.get("llm", "builtin") != "builtin":
+                # A million weights from nothing learn at rates that would ruin a pretrained model.
+                backbone, pretrained = "small", _backbone("small")
+                layers.update({key: pretrained[key] for key in TUNING})
             chosen = dict(of_backbone.get(backbone) or {})
             both = chosen.pop("datasets", None) or {}
             layers.update(chosen)
@@ -155,7 +165,19 @@ class ProtocolConfig(Config):
 
     def _get_final_config_dict(self):
         final = super()._get_final_config_dict()
+        # What a user says of a dictionary's keys leaves its other ones as they are.
+        for key in SETTINGS:
+            own, theirs = self.internal_config_dict.get(key), self.external_config_dict.get(key)
+            if isinstance(own, dict) and isinstance(theirs, dict):
+                final[key] = {**own, **theirs}
         check_values(final)
+        if self.model in MODELS:
+            check_settings(final)
+            if final.get("adapter") and final["llm_tuning"] == "full":
+                raise UserError(
+                    "adapter starts LoRA from an earlier run's, and llm_tuning is full: add "
+                    "--llm_tuning=lora, or give a model that was tuned whole as --llm=FOLDER."
+                )
         final["train_neg_sample_args"] = self._training_negatives(final)
         final["eval_args"], final["protocol"] = self._evaluation(final)
         return final
@@ -166,6 +188,8 @@ class ProtocolConfig(Config):
         if choosable and final.get("loss_type") not in (None, "CE", "BPR"):
             raise UserError(f"{self.model}'s loss_type must be CE or BPR, not {final['loss_type']!r}.")
         value = final["train_neg_sample_args"]
+        if isinstance(value, dict) and value.get("distribution") == "none":  # as a run's folder has it
+            return None
         if value != "auto":
             return WORDS.get(str(value).lower(), value)
         softmax = choosable and final.get("loss_type") == "CE"
@@ -176,8 +200,11 @@ class ProtocolConfig(Config):
     def _evaluation(self, final):
         """Complete a partial ``eval_args`` and bring it in line with ``protocol``."""
         asked = self.external_config_dict.get("eval_args") or {}
-        if not isinstance(asked, dict):
-            raise UserError("eval_args must be a dictionary, such as {'mode': 'uni9'}.")
+        known = self.internal_config_dict["eval_args"]
+        if not isinstance(asked, dict) or set(asked) - set(known):
+            raise UserError(
+                f"eval_args must be a dictionary of {', '.join(known)}, such as {{'mode': 'uni9'}}."
+            )
         settings = {**self.internal_config_dict["eval_args"], **asked}
         protocol = final["protocol"]
         if "split" in asked and "protocol" not in self.external_config_dict:

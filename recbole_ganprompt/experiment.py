@@ -6,13 +6,14 @@ import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from logging import FileHandler, Formatter, getLogger
 from pathlib import Path
 
 import torch
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_trainer, init_logger, init_seed
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from safetensors.numpy import save_file
 from tabulate import tabulate
 from transformers.utils.logging import disable_progress_bar
@@ -26,7 +27,7 @@ from recbole_ganprompt.data.fingerprint import file_digest, fingerprint
 from recbole_ganprompt.errors import UserError, environment_faults
 from recbole_ganprompt.evaluation.metrics import expected_ranks, ranking_metrics
 from recbole_ganprompt.keys import properties_path
-from recbole_ganprompt.model.registry import model_class
+from recbole_ganprompt.model.registry import recbole_model
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.provenance import provenance
 from recbole_ganprompt.run_folder import RunFolder, identity, plain_values, result_of
@@ -145,7 +146,7 @@ def files_fingerprint(config) -> dict[str, str]:
 
 
 def content_fingerprint(dataset: TextSequentialDataset) -> str:
-    """Digest of all sequences and times, ids and titles of a dataset."""
+    """Digest of all sequences and times, ids, titles and further columns of a dataset."""
     fields = dataset.uid_field, dataset.iid_field
     parts = [["\n".join(map(str, dataset.field2id_token[field])) for field in fields], dataset.titles]
     for sequences, times in (
@@ -153,6 +154,8 @@ def content_fingerprint(dataset: TextSequentialDataset) -> str:
         (dataset.dislikes.sequences, dataset.dislikes.times),
     ):
         parts.append([sequences.items, sequences.offsets, times])
+    if features := dataset.features():
+        parts.append(features)
     return fingerprint("data-1", parts)
 
 
@@ -164,7 +167,8 @@ def _run(config, dataset, folder: RunFolder, ours: bool, artefacts: list[dict]) 
     with stages.stage("preparation"):
         train_data, valid_data, test_data = data_preparation(config, dataset)
         init_seed(config["seed"], config["reproducibility"])
-        model = model_class(config["model"])(config, train_data._dataset).to(config["device"])
+        make = get_model(config["model"]) if ours else partial(recbole_model, config["model"])
+        model = make(config, train_data._dataset).to(config["device"])
         trainer_class = get_trainer(config["MODEL_TYPE"], config["model"])
         trainer = (trainer_class if ours else SequentialTrainer)(config, model)
     trainer.directory = directory

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from recbole_ganprompt.config import build_config
@@ -14,7 +15,9 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
+from recbole_ganprompt.prompt.template import read_template
 from recbole_ganprompt.run_folder import run_values
+from recbole_ganprompt.writing import write_text
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,12 @@ def load(
         values["llm"] = str(folder / "adapter")
     else:
         values["adapter"] = str(folder / "adapter")
+    # Files that the run read may have changed since, and what only its training needs may be gone.
+    if (folder / "prompt.yaml").is_file():
+        values["prompt"] = str(folder / "prompt.yaml")
+    for key in ("attribute_file", "attribute_exclude"):
+        values[key] = None
+    values |= {"generator": "builtin", "attribute_lm": "builtin"}
     values |= {"trust_remote_code": trust_remote_code, "use_safetensors": use_safetensors}
     values |= {} if gpu_id is None else {"gpu_id": gpu_id}
     config = build_config(values.pop("model"), values.pop("dataset"), config_dict=values)
@@ -191,6 +200,8 @@ def save(model, dataset, directory: Path) -> None:
     }
     save_file(weights, directory / "recommender.safetensors")
     save_portable(dataset, directory)
+    template = read_template(model.config["prompt"])
+    write_text(directory / "prompt.yaml", yaml.safe_dump(template, allow_unicode=True, sort_keys=False))
     if model.config["llm"] == "builtin" and model.config["llm_tuning"] == "lora":
         # A few megabytes that exist nowhere else.
         shutil.copytree(model.llm.config._name_or_path, directory / "backbone", dirs_exist_ok=True)

@@ -24,7 +24,6 @@ _ELSEWHERE |= {"wandb_project", "save_dataset", "save_dataloaders", "config_file
 _ELSEWHERE |= {"resume", "checkpoint_every", "trust_checkpoint"}
 # What a configuration derives, or says of the process that a run was: not to be given again.
 _DERIVED = {"device", "local_rank", "nproc", "world_size", "offset", "ip", "port", "gpu_id", "resume"}
-_DERIVED |= {"train_neg_sample_args"}
 # What only the user may say: a run's folder may come from a stranger.
 _TRUST = {"trust_checkpoint", "trust_remote_code", "use_safetensors"}
 

@@ -20,6 +20,13 @@ CASES = {
     "no item text": (["--item_text={name}"], "item_id, title"),
     "too many negatives": (["--eval_args={'mode': 'uni38'}"], "negatives don't exist"),
     "flex attention without a GPU": (["--llm_attention=flex_attention"], "needs a GPU"),
+    "adapter without LoRA": (["--llm_tuning=full", "--adapter=x"], "add --llm_tuning=lora"),
+    "misspelt setting": (["--diversity_settings={'gama': 1.0}"], "did you mean gamma?"),
+    "no dictionary": (["--reconstruction_settings=beam"], "must be a dictionary"),
+    "misspelt eval_args": (["--eval_args={'mod': 'uni9'}"], "a dictionary of split, order, group_by, mode"),
+    "large seed": (["--seed=20241122001"], "seed must be an integer from 0 to 4294967295"),
+    "one guidance word": (["--guidance_words=good"], "guidance_words must be a list"),
+    "teacher's heads": (["--teacher_config={'n_heads': 3}"], "SASRec refuses its settings"),
     "LoRA on nothing": (["--llm_tuning=lora", "--lora_targets=['nothing']"], "not layers of this model"),
 }
 QUICK = ["--builtin_llm={'hidden_size': 16, 'intermediate_size': 16, 'max_tokens': 2000, 'vocab_size': 400}"]

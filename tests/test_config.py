@@ -55,6 +55,22 @@ def test_backbone_files_are_chosen_by_the_users_value():
     assert build(model="GANPrompt")["llm"] == "builtin"
 
 
+def test_settings_leave_the_others_of_a_backbone_as_they_are():
+    given = build("--backbone=paper", "--diversity_settings={'gamma': 1.0}", model="GANPrompt")
+    assert given["diversity_settings"] == {
+        **build("--backbone=paper", model="GANPrompt")["diversity_settings"],
+        "gamma": 1.0,
+    }
+    assert given["diversity_settings"]["memory"] == "tokens"
+
+
+def test_a_model_of_the_users_own_is_tuned_as_a_pretrained_one():
+    own = build("--llm=gpt2", model="TALLRec")
+    assert (own["llm_tuning"], own["llm_learning_rate"], own["llm_dtype"]) == ("lora", 0.0002, "float32")
+    assert build("--llm=gpt2", "--llm_tuning=full", model="TALLRec")["llm_tuning"] == "full"
+    assert build(model="TALLRec")["llm_tuning"] == "full" and own["llm_batch_size"] == 64
+
+
 def test_a_models_file_can_hold_values_for_one_dataset(monkeypatch, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "dataset").mkdir()

@@ -15,6 +15,7 @@ import recbole_ganprompt
 from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import run
+from recbole_ganprompt.keys import properties_path
 
 SMALL = [
     "--teacher_config={'epochs': 5, 'train_batch_size': 16}",
@@ -28,7 +29,7 @@ RUNS = {
     "CoLLM with SASRec": [],
     "CoLLM with MF": ["--teacher=MF"],
     "CoLLM with LightGCN": ["--teacher=LightGCN"],
-    "CoLLM with DIN": ["--teacher=DIN"],
+    "CoLLM with DIN": ["--teacher=DIN", "--load_col={'inter': '*', 'item': ['item_id', 'kind']}"],
     "TALLRec": [],
 }
 
@@ -37,6 +38,10 @@ RUNS = {
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     write_toy(folder / "data")
+    items = folder / "data/toy/toy.item"
+    first, *lines = items.read_text().splitlines()
+    kinds = [f"{line}\t{line.split()[-1]}" for line in lines]
+    items.write_text("\n".join([first + "\tkind:token", *kinds]) + "\n")
     return folder
 
 
@@ -115,3 +120,16 @@ def test_a_run_folder_is_small_and_loads_in_a_fresh_process(folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len(json.loads(done.stdout.splitlines()[-1])) == 3
+
+
+def test_what_training_read_may_be_gone_or_changed(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, template = tmp_path / "words.txt", tmp_path / "own.yaml"
+    words.write_text("red\n", encoding="utf-8")
+    template.write_text((properties_path("prompt") / "recommendation.yaml").read_text(encoding="utf-8"))
+    given = [*toy_arguments(folder), *SMALL, f"--attribute_file={words}", f"--prompt={template}"]
+    directory = run(build_config("GANPrompt", arguments=given)).directory
+    before = recbole_ganprompt.load(directory).recommend("u1", k=3)
+    words.unlink()
+    template.write_text(template.read_text().replace("user", "customer"))
+    assert recbole_ganprompt.load(directory).recommend("u1", k=3) == before

@@ -12,6 +12,8 @@ from logging import getLogger
 from pathlib import Path
 from time import perf_counter
 
+import torch
+import transformers
 from filelock import FileLock, Timeout
 
 from recbole_ganprompt import workers
@@ -98,6 +100,12 @@ def _note(folder: Path, kind: str, reused: bool) -> Path:
 def made(folder: Path) -> dict:
     """What ``made.json`` of a cached folder says: ``key``, ``date``, ``seconds`` and ``files``."""
     return json.loads((folder / MADE).read_text(encoding="utf-8"))
+
+
+def made_with(device) -> dict:
+    """Parts of a key: the versions and the kind of device that a stage is trained with."""
+    versions = [torch.__version__, transformers.__version__]
+    return {"versions": versions, "device": torch.device(device).type}
 
 
 def model_key(name, revision: str | None = None) -> list:

@@ -113,6 +113,21 @@ class TextSequentialDataset(CheckedDataset):
         frame = frame.dropna().sort_values([self.uid_field, self.time_field], kind="stable")
         return Dislikes(self._sequences_of(frame), frame[self.time_field].to_numpy(dtype=np.float64))
 
+    def features(self) -> dict[str, np.ndarray]:
+        """Columns of users and items beyond their ids: arrays [users or items, ...] by ``item.<field>``."""
+        found = {}
+        for name, feat, own in (
+            ("user", self.user_feat, self.uid_field),
+            ("item", self.item_feat, self.iid_field),
+        ):
+            if feat is None:
+                continue
+            if not isinstance(feat, Interaction):  # before the splits are built it is a table
+                feat = self._dataframe_to_interaction(feat)
+            columns = feat.interaction.items()
+            found |= {f"{name}.{field}": values.numpy() for field, values in columns if field != own}
+        return found
+
     def dislikes_before(self, users, ends) -> np.ndarray | None:
         """What users disliked before the given positions of their sequences.
 

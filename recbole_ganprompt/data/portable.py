@@ -41,6 +41,11 @@ class PortableDataset:
         self.field2seqlen = {name: part["length"] for name, part in self._fields.items()}
         self.sequences = Sequences(arrays["items"], arrays["offsets"])
         self.training = Sequences(arrays["training_items"], arrays["training_offsets"])
+        self._features = {"user": {}, "item": {}}
+        for name, values in arrays.items():
+            of, _, field = name.partition(".")
+            if field:
+                self._features[of][field] = torch.from_numpy(values)
         self.dislikes = Dislikes(
             Sequences(arrays["disliked_items"], arrays["disliked_offsets"]), arrays["disliked_times"]
         )
@@ -67,10 +72,10 @@ class PortableDataset:
         ]
 
     def get_user_feature(self) -> Interaction:
-        return Interaction({self.uid_field: torch.arange(self.user_num)})
+        return Interaction({self.uid_field: torch.arange(self.user_num), **self._features["user"]})
 
     def get_item_feature(self) -> Interaction:
-        return Interaction({self.iid_field: torch.arange(self.item_num)})
+        return Interaction({self.iid_field: torch.arange(self.item_num), **self._features["item"]})
 
     def training_sequences(self) -> Sequences:
         return self.training
@@ -116,6 +121,7 @@ def save_portable(dataset, folder: Path) -> None:
         "disliked_items": dataset.dislikes.sequences.items,
         "disliked_offsets": dataset.dislikes.sequences.offsets,
         "disliked_times": dataset.dislikes.times,
+        **dataset.features(),
     }
     (folder / "dataset.json").write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
     save_file(

@@ -33,7 +33,7 @@ def excluded_words(own_file=None) -> frozenset[str]:
     Raises
     ------
     UserError
-        If the file isn't there.
+        If the file isn't there, or isn't UTF-8.
     """
     words = {*ENGLISH_STOP_WORDS, *read_words(properties_path("attributes", "exclude.txt"))}
     if own_file is not None:
@@ -44,9 +44,11 @@ def excluded_words(own_file=None) -> frozenset[str]:
 def read_words(path) -> list[str]:
     """The words of a file in its order: one a line, lower-cased, without comments and repetitions."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a mark
     except OSError as error:
         raise UserError(f"The word list {path} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"The word list {path} is not UTF-8: save it as that.") from None
     words = (line.split("#")[0].strip().lower() for line in lines)
     return list(dict.fromkeys(word for word in words if word))
 

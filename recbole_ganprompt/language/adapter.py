@@ -53,7 +53,8 @@ def _new_lora(model, config) -> None:
             if isinstance(part, (nn.Linear, Conv1D)) and part is not model.get_output_embeddings()
         }
     )
-    targets = list(config["lora_targets"])
+    targets = config["lora_targets"]
+    targets = [targets] if isinstance(targets, str) else list(targets)
     if targets == DEFAULT_TARGETS and not set(targets) & set(linear):
         # Families that name their layers otherwise: what PEFT takes for them (GPT-2's c_attn).
         known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type, targets)

@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_ganprompt.checkpoints import Checkpoints
-from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.data.cache import cached_folder, made_with
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
 from recbole_ganprompt.language.builtin_training import pretrain
 from recbole_ganprompt.language.corpus import TITLE_TOKENS, Corpus, source_digest
@@ -65,6 +65,7 @@ def builtin_llm(
         "sizes": sizes,
         "training": training,
         "code": source_digest(__file__),
+        **made_with(device),
     }
 
     def build(folder: Path, checkpoints: Checkpoints) -> None:

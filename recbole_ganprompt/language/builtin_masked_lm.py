@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 from recbole_ganprompt.checkpoints import Checkpoints
-from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.data.cache import cached_folder, made_with
 from recbole_ganprompt.language.builtin_tokenizer import whole_word_tokenizer
 from recbole_ganprompt.language.builtin_training import pretrain
 from recbole_ganprompt.language.corpus import TITLE_TOKENS, Corpus, content_words, pad, source_digest
@@ -77,6 +77,7 @@ def builtin_masked_lm(
         "sizes": sizes,
         "training": training,
         "code": source_digest(__file__),
+        **made_with(device),
     }
 
     def build(folder: Path, checkpoints: Checkpoints) -> None:

@@ -13,7 +13,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from recbole_ganprompt.checkpoints import Checkpoints
-from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.data.cache import cached_folder, made_with
 from recbole_ganprompt.language.builtin_tokenizer import byte_level_tokenizer
 from recbole_ganprompt.language.builtin_training import pretrain
 from recbole_ganprompt.language.corpus import TITLE_TOKENS, Corpus, content_words, pad, source_digest
@@ -80,6 +80,7 @@ def builtin_seq2seq(
         "sizes": sizes,
         "training": training,
         "code": source_digest(__file__),
+        **made_with(device),
     }
 
     def build(folder: Path, checkpoints: Checkpoints) -> None:

@@ -2,6 +2,7 @@
 
 from recbole.utils import get_model
 
+from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.model.bert4rec import BERT4Rec
 from recbole_ganprompt.model.caser import Caser
 from recbole_ganprompt.model.din import DIN
@@ -21,3 +22,17 @@ SEQUENCE_MODELS = {
 def model_class(name: str):
     """Our faster training of a RecBole model where there is one, else what RecBole knows by name."""
     return SEQUENCE_MODELS.get(name) or get_model(name)
+
+
+def recbole_model(name: str, config, dataset):
+    """Make one of RecBole's models.
+
+    Raises
+    ------
+    UserError
+        If it refuses its settings, as SASRec does a ``hidden_size`` that ``n_heads`` doesn't divide.
+    """
+    try:
+        return model_class(name)(config, dataset)
+    except ValueError as error:
+        raise UserError(f"{name} refuses its settings: {' '.join(str(error).split())}") from error

@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.data import sequences
-from recbole_ganprompt.data.cache import cached_folder, model_key
+from recbole_ganprompt.data.cache import cached_folder, made_with, model_key
 from recbole_ganprompt.diversity import attributes as attribute_module
 from recbole_ganprompt.diversity import constraint, encoder, generator, measure, reconstruction
 from recbole_ganprompt.diversity.attributes import (
@@ -100,6 +100,7 @@ class DiversityStages:
 
         key = {
             **self.corpus.key(),
+            **made_with(self.device),
             "attribute_lm": model_key(name),
             "template": template,
             "code": _code(attribute_module),
@@ -149,6 +150,7 @@ class DiversityStages:
 
         key = {
             **self.corpus.key(),
+            **made_with(self.device),
             "generator": model_key(name),
             "attributes": attributes,
             "template": template,
@@ -180,6 +182,7 @@ class DiversityStages:
             "titles": self.titles,
             "seed": config["seed"],
             **asdict(decoding),
+            **made_with(self.device),
         }
         texts_folder = cached_folder(self.cache, "texts", key, build_texts)
         texts = json.loads((texts_folder / "texts.json").read_text(encoding="utf-8"))

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 
 from recbole_ganprompt import collaborative, language, prompt
 from recbole_ganprompt.data import batches, dislikes, sequences
 from recbole_ganprompt.data.batches import Positions, TextVariants
-from recbole_ganprompt.data.cache import model_key
+from recbole_ganprompt.data.cache import made_with, model_key
 from recbole_ganprompt.data.fingerprint import class_sources
 from recbole_ganprompt.evaluation import evaluator, metrics
 from recbole_ganprompt.keys import load_yaml, properties_path
 from recbole_ganprompt.prompt.template import read_template
+from recbole_ganprompt.prompt.wordings import load_wordings
 
 # Keys of ours that no training step reads, or whose effect is in another part of the key.
 _ELSEWHERE = {"checkpoint_dir", "data_path", "download_name", "download_sha256", "candidate_seed"}
-_ELSEWHERE |= {"checkpoint_every", "resume", "trust_checkpoint", "ray_address", "metric_decimal_place"}
+_ELSEWHERE |= {"checkpoint_every", "resume", "trust_checkpoint", "ray_address"}
 _ELSEWHERE |= {"trust_remote_code", "use_safetensors"}
 _ELSEWHERE |= {"adapter", "llm", "builtin_llm", "builtin_attribute_lm", "builtin_generator", "attribute_lm"}
 _ELSEWHERE |= {"attributes", "attribute_file", "attribute_exclude", "attribute_users", "generator"}
@@ -55,11 +55,11 @@ def stage_key(trainer, dataset, valid_data, texts: TextVariants, later=(), **par
         **{name: _positions(part) if isinstance(part, Positions) else part for name, part in parts.items()},
         "texts": _texts(texts),
         "prompt": read_template(config["prompt"]),
+        "other prompts": load_wordings("training") if config["prompt_diversity"] else None,
         "llm": model_key(name, getattr(model.llm.config, "_commit_hash", None) or config["llm_revision"]),
         "weights": _weights(model, later),
         "code": [path.read_text(encoding="utf-8") for path in sources(trainer, model)],
-        "versions": [torch.__version__, transformers.__version__],
-        "device": torch.device(trainer.device).type,
+        **made_with(trainer.device),
     }
 
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from recbole.data.utils import get_dataloader
 from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import ModelType
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from recbole_ganprompt.checkpoints import Checkpoints
 from recbole_ganprompt.collaborative import Teacher, training_negatives
 from recbole_ganprompt.data.batches import Positions
-from recbole_ganprompt.data.cache import cached_folder
+from recbole_ganprompt.data.cache import cached_folder, made_with
 from recbole_ganprompt.data.fingerprint import class_sources
 from recbole_ganprompt.data.sequences import histories_before
 from recbole_ganprompt.run_folder import identity, plain_values
@@ -78,7 +77,8 @@ def train_teacher(teacher: Teacher, train_data, valid_data, settings) -> tuple[P
         "code": [path.read_text(encoding="utf-8") for path in sources],
         "training sequences": [sequences.items, sequences.offsets],
         "validation": _watched(valid_data),
-        "versions": torch.__version__,
+        "features": dataset.features(),
+        **made_with(settings["device"]),
         **identity(plain_values(config.final_config_dict)),
     }
     opinions = None

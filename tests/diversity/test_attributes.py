@@ -99,3 +99,8 @@ def test_the_list_can_be_edited(tmp_path):
     assert read_words(path) == ["skin", "hair", "nail"]
     with pytest.raises(UserError, match="nowhere"):
         read_words(tmp_path / "nowhere.txt")
+    path.write_text("skin\nhair\n", encoding="utf-8-sig")
+    assert read_words(path) == ["skin", "hair"]
+    path.write_bytes("créme".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_words(path)

@@ -16,7 +16,7 @@ from recbole_ganprompt.trainer import diversity, stage_key, steps, teacher
 ELSEWHERE = {"USER_ID_FIELD", "ITEM_ID_FIELD", "LIST_SUFFIX", "ITEM_LIST_LENGTH_FIELD", "device"}
 ELSEWHERE |= {"eval_args"}
 # Changes no result.
-ELSEWHERE |= {"show_progress", "metric_decimal_place", "eval_batch_size"}
+ELSEWHERE |= {"show_progress", "eval_batch_size"}
 # Of the package's files that a stage runs through: those that keep it, watch it or share it out.
 KEEPERS = {"checkpoints.py", "interruption.py", "workers.py", "seeding.py", "writing.py", "data/cache.py"}
 KEEPERS |= {"config.py", "data/dataset.py", "data/candidates.py", "trainer/stages.py"}

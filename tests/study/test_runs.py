@@ -4,12 +4,14 @@ import json
 import os
 
 import pytest
+import yaml
 from toy_dataset import write_toy
 
+from recbole_ganprompt.config import build_config
 from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.experiment import run
 from recbole_ganprompt.keys import properties_path
-from recbole_ganprompt.run_folder import plain_values
+from recbole_ganprompt.run_folder import identity, plain_values, run_values
 from recbole_ganprompt.study.cells import Cell, check_datasets
 from recbole_ganprompt.study.options import run_arguments, scoped_arguments
 from recbole_ganprompt.study.runs import FinishedRuns, configuration
@@ -122,3 +124,33 @@ def test_models_of_one_table_rank_the_same_candidates(toy):
     texts = Cell("texts", [*toy, *SMALL, "--item_text={title} ({item_id})"])
     check_datasets([usual, texts])
     assert usual.data["candidates"] == texts.data["candidates"] and usual.data["data"] != texts.data["data"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--loss_type=BPR", "--train_neg_sample_args={'distribution': 'popularity', 'sample_num': 3}"],
+        ["--loss_type=BPR"],
+        [],
+    ],
+)
+def test_a_runs_folder_gives_its_configuration_again(toy, tmp_path, given):
+    arguments = [*toy, "--model=SASRec", *given]
+    values = plain_values(build_config(arguments=arguments).final_config_dict)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    again = build_config(config_dict=run_values(tmp_path), arguments=["--gpu_id="])
+    assert identity(plain_values(again.final_config_dict)) == identity(values)
+
+
+def test_a_changed_column_of_the_items_is_other_data(toy, tmp_path):
+    items = tmp_path / "data/toy/toy.item"
+    first, *lines = items.read_text().splitlines()
+    asked = "--load_col={'inter': '*', 'item': ['item_id', 'kind']}"
+
+    def data(*kinds):
+        rows = [f"{line}\t{kinds[number % len(kinds)]}" for number, line in enumerate(lines)]
+        items.write_text("\n".join([first + "\tkind:token", *rows]) + "\n")
+        return [cell_of(toy, *more).data["data"] for more in ([], [asked])]
+
+    (unread, one), (unread_too, other) = data("soft", "hard"), data("hard", "soft", "soft")
+    assert unread == unread_too and len({unread, one, other}) == 3
