@@ -34,5 +34,7 @@ def recbole_model(name: str, config, dataset):
     """
     try:
         return model_class(name)(config, dataset)
+    except UserError:  # a ValueError too
+        raise
     except ValueError as error:
         raise UserError(f"{name} refuses its settings: {' '.join(str(error).split())}") from error
