@@ -39,7 +39,8 @@ MODELS = ["GRU4Rec", "SASRec", "GANPrompt"]
 
 
 def command(folder, *more):
-    given = [one for one in toy_arguments(folder) if not one.startswith("--dataset")]
+    instead = ("--dataset", *(one.partition("=")[0] for one in more))
+    given = [one for one in toy_arguments(folder) if not one.startswith(instead)]
     return ["--datasets=toy", f"--models={','.join(MODELS)}", "--name=study", *given, *TINY, *more]
 
 
