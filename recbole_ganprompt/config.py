@@ -7,6 +7,7 @@ model file's own ``backbones: {<backbone>: ...}`` and ``datasets: {<dataset>: ..
 ``datasets`` of its own), the user's files, dictionary and command line.
 """
 
+import os
 import re
 import sys
 from functools import cache
@@ -173,10 +174,10 @@ class ProtocolConfig(Config):
         check_values(final)
         if self.model in MODELS:
             check_settings(final)
-            if final.get("adapter") and final["llm_tuning"] == "full":
+            if final.get("adapter") and final["llm_tuning"] == "full" and not _has_mapping(final):
                 raise UserError(
-                    "adapter starts LoRA from an earlier run's, and llm_tuning is full: add "
-                    "--llm_tuning=lora, or give a model that was tuned whole as --llm=FOLDER."
+                    "llm_tuning is full and adapter has nothing for this model: add --llm_tuning=lora, or "
+                    "give a model that was tuned whole as --llm=FOLDER --llm_tuning=full."
                 )
         final["train_neg_sample_args"] = self._training_negatives(final)
         final["eval_args"], final["protocol"] = self._evaluation(final)
@@ -256,6 +257,12 @@ class ProtocolConfig(Config):
                 f"valid_metric {listed([final['valid_metric']])} is not measured: choose one of "
                 f"{', '.join(measured)}, or change metrics and topk."
             )
+
+
+def _has_mapping(values: dict) -> bool:
+    """Whether ``adapter`` has a mapping, and the model one to start from it."""
+    folder = os.path.expanduser(values["adapter"])
+    return bool(values.get("teacher")) and os.path.isfile(os.path.join(folder, "mapping.safetensors"))
 
 
 def _backbone(name) -> dict:

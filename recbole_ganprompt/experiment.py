@@ -1,10 +1,11 @@
 """One run, from a configuration to a result: the only place that wires everything."""
 
 import json
+import os
 import platform
 import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -136,11 +137,13 @@ def files_fingerprint(config) -> dict[str, str]:
     """
     parts = {}
     for key in ("prompt", "attribute_file", "attribute_exclude"):
-        shipped = key == "prompt" and properties_path("prompt", f"{config[key]}.yaml").is_file()
-        if config[key] and not shipped and Path(config[key]).is_file():
-            parts[key] = file_digest(config[key])
+        shipped = key == "prompt" and os.path.isfile(properties_path("prompt", f"{config[key]}.yaml"))
+        # os.path's functions are false, where Path's fail, at a name that can't be one.
+        if config[key] and not shipped and os.path.isfile(config[key]):
+            with suppress(OSError):  # whatever reads it for its content will say so
+                parts[key] = file_digest(config[key])
     for key in ("llm", "generator", "attribute_lm", "adapter"):
-        if config[key] and Path(config[key]).expanduser().is_dir():
+        if config[key] and os.path.isdir(os.path.expanduser(config[key])):
             parts[key] = model_key(config[key])
     return {"files": fingerprint("files-1", parts)} if parts else {}
 

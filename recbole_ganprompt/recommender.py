@@ -15,7 +15,6 @@ from recbole_ganprompt.errors import UserError
 from recbole_ganprompt.model.registry import model_class
 from recbole_ganprompt.plugin import MODELS
 from recbole_ganprompt.prompt.rendering import encode_piece
-from recbole_ganprompt.prompt.template import read_template
 from recbole_ganprompt.run_folder import run_values
 from recbole_ganprompt.writing import write_text
 
@@ -175,7 +174,7 @@ def load(
     if (folder / "backbone").is_dir():
         values["llm"] = str(folder / "backbone")
     if values["llm_tuning"] == "full":
-        values["llm"] = str(folder / "adapter")
+        values |= {"llm": str(folder / "adapter"), "adapter": None}
     else:
         values["adapter"] = str(folder / "adapter")
     # Files that the run read may have changed since, and what only its training needs may be gone.
@@ -200,8 +199,9 @@ def save(model, dataset, directory: Path) -> None:
     }
     save_file(weights, directory / "recommender.safetensors")
     save_portable(dataset, directory)
-    template = read_template(model.config["prompt"])
-    write_text(directory / "prompt.yaml", yaml.safe_dump(template, allow_unicode=True, sort_keys=False))
+    # Quoted, so that no text is read as a number.
+    template = yaml.safe_dump(model.template, allow_unicode=True, sort_keys=False, default_style='"')
+    write_text(directory / "prompt.yaml", template)
     if model.config["llm"] == "builtin" and model.config["llm_tuning"] == "lora":
         # A few megabytes that exist nowhere else.
         shutil.copytree(model.llm.config._name_or_path, directory / "backbone", dirs_exist_ok=True)

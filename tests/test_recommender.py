@@ -29,7 +29,7 @@ RUNS = {
     "CoLLM with SASRec": [],
     "CoLLM with MF": ["--teacher=MF"],
     "CoLLM with LightGCN": ["--teacher=LightGCN"],
-    "CoLLM with DIN": ["--teacher=DIN", "--load_col={'inter': '*', 'item': ['item_id', 'kind']}"],
+    "CoLLM with DIN": ["--teacher=DIN", "--load_col={'inter': '*', 'item': ['item_id', 'kind', 'colour']}"],
     "TALLRec": [],
 }
 
@@ -40,8 +40,8 @@ def folder(tmp_path_factory):
     write_toy(folder / "data")
     items = folder / "data/toy/toy.item"
     first, *lines = items.read_text().splitlines()
-    kinds = [f"{line}\t{line.split()[-1]}" for line in lines]
-    items.write_text("\n".join([first + "\tkind:token", *kinds]) + "\n")
+    kinds = [f"{line}\t{line.split()[-1]}\t{line.split()[1]}" for line in lines]
+    items.write_text("\n".join([first + "\tkind:token\tcolour:token", *kinds]) + "\n")
     return folder
 
 

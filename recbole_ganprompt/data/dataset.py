@@ -114,7 +114,10 @@ class TextSequentialDataset(CheckedDataset):
         return Dislikes(self._sequences_of(frame), frame[self.time_field].to_numpy(dtype=np.float64))
 
     def features(self) -> dict[str, np.ndarray]:
-        """Columns of users and items beyond their ids: arrays [users or items, ...] by ``item.<field>``."""
+        """Columns of users and items beyond their ids: arrays [users or items, ...] by ``item.<field>``.
+
+        In the order of the columns.
+        """
         found = {}
         for name, feat, own in (
             ("user", self.user_feat, self.uid_field),

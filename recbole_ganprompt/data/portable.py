@@ -42,10 +42,9 @@ class PortableDataset:
         self.sequences = Sequences(arrays["items"], arrays["offsets"])
         self.training = Sequences(arrays["training_items"], arrays["training_offsets"])
         self._features = {"user": {}, "item": {}}
-        for name, values in arrays.items():
+        for name in known.get("features", []):  # in their order there, in which models lay out embeddings
             of, _, field = name.partition(".")
-            if field:
-                self._features[of][field] = torch.from_numpy(values)
+            self._features[of][field] = torch.from_numpy(arrays[name])
         self.dislikes = Dislikes(
             Sequences(arrays["disliked_items"], arrays["disliked_offsets"]), arrays["disliked_times"]
         )
@@ -104,6 +103,7 @@ def save_portable(dataset, folder: Path) -> None:
         }
         for name in dataset.field2type
     }
+    features = dataset.features()
     known = {
         "user_field": dataset.uid_field,
         "item_field": dataset.iid_field,
@@ -111,6 +111,7 @@ def save_portable(dataset, folder: Path) -> None:
         "users": dataset.field2id_token[dataset.uid_field].tolist(),
         "items": dataset.field2id_token[dataset.iid_field].tolist(),
         "titles": dataset.titles,
+        "features": list(features),
     }
     training = dataset.training_sequences()
     arrays = {
@@ -121,7 +122,7 @@ def save_portable(dataset, folder: Path) -> None:
         "disliked_items": dataset.dislikes.sequences.items,
         "disliked_offsets": dataset.dislikes.sequences.offsets,
         "disliked_times": dataset.dislikes.times,
-        **dataset.features(),
+        **features,
     }
     (folder / "dataset.json").write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
     save_file(

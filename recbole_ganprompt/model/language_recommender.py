@@ -76,7 +76,8 @@ class LanguageRecommender(SequentialRecommender):
         self.filled = set(self.slots) - (set() if self.uses_opinions else {GUIDANCE})
         if not len(dataset.dislikes):
             self.filled.discard(UNPREFERENCE)
-        sources = [read_template(config["prompt"])]
+        self.template = read_template(config["prompt"])
+        sources = [self.template]
         if config["prompt_diversity"]:
             sources += load_wordings("training").values()
         texts = [text for source in sources for text in parse_template(source, self.filled).literals()]

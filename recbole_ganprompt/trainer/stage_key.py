@@ -13,7 +13,6 @@ from recbole_ganprompt.data.cache import made_with, model_key
 from recbole_ganprompt.data.fingerprint import class_sources
 from recbole_ganprompt.evaluation import evaluator, metrics
 from recbole_ganprompt.keys import load_yaml, properties_path
-from recbole_ganprompt.prompt.template import read_template
 from recbole_ganprompt.prompt.wordings import load_wordings
 
 # Keys of ours that no training step reads, or whose effect is in another part of the key.
@@ -54,7 +53,7 @@ def stage_key(trainer, dataset, valid_data, texts: TextVariants, later=(), **par
         **_data(dataset, evaluation),
         **{name: _positions(part) if isinstance(part, Positions) else part for name, part in parts.items()},
         "texts": _texts(texts),
-        "prompt": read_template(config["prompt"]),
+        "prompt": model.template,
         "other prompts": load_wordings("training") if config["prompt_diversity"] else None,
         "llm": model_key(name, getattr(model.llm.config, "_commit_hash", None) or config["llm_revision"]),
         "weights": _weights(model, later),
