@@ -18,6 +18,11 @@ def starts(folder: Path) -> int:
     return json.loads(path.read_text())["starts"]
 
 
+def begun(folder: Path) -> int:
+    """How often the run was started, as its folder says."""
+    return sum(len(path.read_text().splitlines()) for path in folder.glob("saved/runs/*/starts.txt"))
+
+
 def stage_at_death(folder: Path) -> str:
     """What a killed run was last at, as its log says."""
     made = re.findall(r"INFO\s+([\w-]+): (?:made|going on)", said(folder))
@@ -35,11 +40,13 @@ def sweep(folder: Path, kills: int, longest: float, seed: int) -> list[str]:
     arguments = ["--model=GANPrompt", *dataset(folder), *TINY, "--checkpoint_every=2", "--resume=auto"]
     generator, hit = random.Random(seed), []
     while len(hit) < kills:
+        before = begun(folder)
         child = start(folder, arguments)
         if not kill_after(child, generator.uniform(0.3, longest)):
             assert child.exitcode == 0, said(folder)
             return hit
-        hit.append(stage_at_death(folder))
+        if begun(folder) > before:  # on a busy machine a kill may come before the run has a folder
+            hit.append(stage_at_death(folder))
     assert finish(start(folder, arguments)) == 0, said(folder)
     return hit
 
