@@ -70,15 +70,10 @@ setup(
     entry_points={
         "console_scripts": [
             "recbole-ganprompt=recbole_ganprompt.cli:main",
-            *(
-                f"recbole-ganprompt-{name}=recbole_ganprompt.study.{module}:main"
-                for name, module in (
-                    ("benchmark", "benchmark"),
-                    ("hyper", "tune"),
-                    ("ablation", "ablation"),
-                    ("robustness", "robustness"),
-                )
-            ),
+            "recbole-ganprompt-benchmark=recbole_ganprompt.study.benchmark:main",
+            "recbole-ganprompt-hyper=recbole_ganprompt.study.tune:main",
+            "recbole-ganprompt-ablation=recbole_ganprompt.study.ablation:main",
+            "recbole-ganprompt-robustness=recbole_ganprompt.study.robustness:main",
         ]
     },
     classifiers=[

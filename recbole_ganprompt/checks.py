@@ -49,6 +49,12 @@ def several(check: Check) -> Check:
     return f"{meaning} or a list of such", each
 
 
+def list_of(check: Check, example: str) -> Check:
+    """A list of values that ``check`` accepts."""
+    accepts = several(check)[1]
+    return f"a list such as {example}", lambda value: isinstance(value, (list, tuple)) and accepts(value)
+
+
 positive_integer: Check = ("a positive integer", lambda value: _integer(value) and value > 0)
 natural: Check = ("an integer of 0 or more", lambda value: _integer(value) and value >= 0)
 positive: Check = ("a number above 0", lambda value: _number(value) and value > 0)
@@ -118,10 +124,7 @@ CHECKS: dict[str, Check] = {
     "n_layers": positive_integer,
     "n_heads": positive_integer,
     "num_layers": positive_integer,
-    "mlp_hidden_size": (
-        "a list of positive integers such as [64, 32]",
-        lambda value: isinstance(value, (list, tuple)) and several(positive_integer)[1](value),
-    ),
+    "mlp_hidden_size": list_of(positive_integer, "[64, 32]"),
     "dropout_prob": fraction,
     "hidden_dropout_prob": fraction,
     "attn_dropout_prob": fraction,
@@ -149,10 +152,7 @@ CHECKS: dict[str, Check] = {
     "few_shot_steps": positive_integer,
     "llm_steps": optional(positive_integer),
     "step_two": choice("mapping", "no_collaborative", "lora+mapping", "teacher+mapping", "all"),
-    "guidance_words": (
-        "a list of words such as [poor, fair, good]",
-        lambda value: isinstance(value, (list, tuple)) and several(text)[1](value),
-    ),
+    "guidance_words": list_of(text, "[poor, fair, good]"),
     "lora_targets": several(text),
     "prompt_history": positive_integer,
     "title_tokens": positive_integer,

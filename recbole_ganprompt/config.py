@@ -206,7 +206,7 @@ class ProtocolConfig(Config):
             raise UserError(
                 f"eval_args must be a dictionary of {', '.join(known)}, such as {{'mode': 'uni9'}}."
             )
-        settings = {**self.internal_config_dict["eval_args"], **asked}
+        settings = {**known, **asked}
         protocol = final["protocol"]
         if "split" in asked and "protocol" not in self.external_config_dict:
             matching = [name for name, split in SPLITS.items() if split == asked["split"]]
