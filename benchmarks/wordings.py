@@ -2,8 +2,8 @@
 
     python benchmarks/wordings.py saved/runs/GANPrompt-.../robustness.json
 
-For each model of a ``robustness.json``: under the wording of training, the mean over the wordings of the first kind, the
-relative drop, and the wordings whose answer words no training had, one by one.
+For each model of a ``robustness.json``: under the wording of training, the mean over the wordings of the
+first kind, the relative drop, and the wordings whose answer words no training had, one by one.
 """
 
 import json
